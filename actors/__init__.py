@@ -1,0 +1,1 @@
+"""Ray actors: thin shells that hold state and wiring and call ``sib``."""

@@ -1,0 +1,1 @@
+"""What runs on Ray Serve; ``serve.app`` is the composition root."""

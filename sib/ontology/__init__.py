@@ -1,0 +1,1 @@
+"""Ontologies: JSON Schema, validation, instances and the catalogue of templates."""

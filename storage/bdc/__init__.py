@@ -1,0 +1,1 @@
+"""BDC, the configuration database: models, migrations and repositories on SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""BDTR, the real-time database: the instances of every ontology."""
