@@ -1,0 +1,84 @@
+"""What every actor is told when it is made: plain values only, since a crash makes it again from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sib.placement import place
+
+PLATFORM = "platform"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The names of the actors of one configuration version."""
+
+    mqtt_gateways: tuple[str, ...]
+    http_gateways: tuple[str, ...]
+    session_shards: tuple[str, ...]
+    partitions: tuple[str, ...]
+    query_workers: tuple[str, ...]
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        return self.mqtt_gateways + self.http_gateways
+
+    def partition_of(self, ontology: str) -> str:
+        return place(ontology, self.partitions)
+
+    def shard_of(self, session_key: str) -> str:
+        return place(session_key, self.session_shards)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one platform; the names are those of the settings."""
+
+    sessions_expiry_s: float = 7200
+    join_failures_per_minute: int = 30
+    join_failure_delay_s_max: float = 5
+    write_timeout_s: float = 10
+    message_bytes_max: int = 1_900_000
+    websocket_idle_s: float = 0
+    requests_waiting_max: int = 20_000
+    requests_per_connection_max: int = 1000
+    subscriptions_per_session_max: int = 10_000
+    commands_per_connection_max: int = 16
+    query_row_cap: int = 100
+    query_time_limit_s: float = 30
+    queries_at_once_max: int = 64
+    callback_allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One listening socket. ``kind``: mqtt, mqtts, http or https; ``options`` as in the listener's URL."""
+
+    name: str
+    kind: str
+    host: str
+    port: int
+    options: dict[str, Any] = field(default_factory=dict)
+    certificate: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class PlatformConfig:
+    """Everything an actor needs to find its databases and its neighbours."""
+
+    data: str
+    bdc_url: str
+    bdtr_url: str
+    topology: Topology
+    listeners: tuple[Listener, ...]
+    modules: tuple[str, ...] = ("sib",)
+    limits: Limits = Limits()
+    is_loopback: bool = True
+
+    def partition_url(self, partition: str) -> str:
+        """The database of one partition: on SQLite a file of its own below the BDTR folder."""
+        if self.bdtr_url.startswith("sqlite:"):
+            return f"{self.bdtr_url}/{partition}.db"
+        return self.bdtr_url

@@ -1,0 +1,197 @@
+"""From committed changes to INDICATIONs: who is told what, and how far each gateway has got.
+
+Each gateway is a consumer with a position: every change up to it has been delivered there, or kept there durably. A live
+consumer gets its announcements with the answers of its own writes or by a message; one that is not live (its process is new,
+ours is new, or it fell behind) reads the change log from its position, page by page, until it has caught up. Hence whatever
+was committed is announced at least once, also after a crash of either side.
+Announcements to one gateway form a chain: each names the one before it, because calls to an async actor may overtake.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sib.ssap.printing import print_legacy, print_one
+from sib.subscriptions import SubscriptionIndex
+
+UNACKNOWLEDGED_MAX = 100_000
+"""Announced but not acknowledged items of one gateway; beyond it, the gateway reads the change log instead."""
+CATCH_UP_CHANGES_MAX = 1000
+"""Changes in one page for a consumer that catches up."""
+
+
+class Indication(NamedTuple):
+    """One changed instance and the subscriptions of one gateway that it concerns."""
+
+    ontology: str
+    legacy: str | None
+    one: bytes | None
+    subscriptions: list[str]
+
+
+class Announcement(NamedTuple):
+    """What a gateway is told: apply it when ``previous`` is what it has got so far, or at once when ``is_reset``."""
+
+    is_reset: bool
+    previous: int
+    seq: int
+    indications: list[Indication]
+
+
+class Subscriber(NamedTuple):
+    """A subscription as its partition knows it."""
+
+    id: str
+    session_key: str
+    ontology: str
+    condition: dict[str, Any]
+    gateway: str
+    is_one: bool
+
+
+class Changed(NamedTuple):
+    """Committed instances of one ontology: ``instances`` without, ``whole(i)`` with ``_id`` and ``contextData``."""
+
+    ontology: str
+    instances: Sequence[dict[str, Any] | None]
+    whole: Callable[[int], dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Consumer:
+    """How far one gateway has got."""
+
+    epoch: str
+    acked: int
+    sent: int
+    is_live: bool = False
+    unacknowledged: int = 0
+    outstanding: list[tuple[int, int]] = field(default_factory=list)
+
+    def acknowledge(self, seq: int) -> None:
+        while self.outstanding and self.outstanding[0][0] <= seq:
+            self.unacknowledged -= self.outstanding.pop(0)[1]
+        self.acked = max(self.acked, seq)
+
+
+class Feed:
+    """The subscriptions of one partition and the consumers of its changes."""
+
+    def __init__(self, positions: dict[str, int], seq: int) -> None:
+        self._seq = seq
+        self._stored = dict(positions)
+        self._consumers: dict[str, Consumer] = {}
+        self._subscribers: dict[str, Subscriber] = {}
+        self._indexes: dict[str, SubscriptionIndex] = defaultdict(SubscriptionIndex)
+
+    @property
+    def subscriptions(self) -> int:
+        return len(self._subscribers)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Register; the same id again replaces it.
+
+        Raises:
+            QuerySyntaxError: The condition cannot be used.
+        """
+        self._indexes[subscriber.ontology].add(subscriber.id, subscriber.condition)
+        self._subscribers[subscriber.id] = subscriber
+
+    def unsubscribe(self, ids: Iterable[str]) -> None:
+        for id_ in ids:
+            subscriber = self._subscribers.pop(id_, None)
+            if subscriber is not None:
+                self._indexes[subscriber.ontology].remove(id_)
+
+    def move(self, session_key: str, gateway: str) -> None:
+        """The session speaks through another gateway now: its indications follow."""
+        for id_, subscriber in self._subscribers.items():
+            if subscriber.session_key == session_key:
+                self._subscribers[id_] = subscriber._replace(gateway=gateway)
+
+    def consumer(self, gateway: str, epoch: str) -> Consumer:
+        """The consumer of a gateway; a new epoch is a new process, which starts from the last position."""
+        known = self._consumers.get(gateway)
+        if known is not None and known.epoch == epoch:
+            return known
+        if known is not None:
+            position, is_live = known.acked, False
+        else:
+            position = self._stored.get(gateway, self._seq)
+            is_live = position >= self._seq
+        consumer = self._consumers[gateway] = Consumer(epoch, position, position, is_live)
+        return consumer
+
+    def positions(self) -> dict[str, int]:
+        """For each gateway the change up to which all is delivered: what a restart begins from."""
+        positions = dict(self._stored)
+        for gateway, consumer in self._consumers.items():
+            is_clear = consumer.is_live and not consumer.outstanding
+            positions[gateway] = self._seq if is_clear else consumer.acked
+        return positions
+
+    def publish(self, seq: int, changes: Iterable[Changed]) -> dict[str, Announcement]:
+        """Take note of a commit up to ``seq``; returns the announcements of the live consumers that it concerns."""
+        self._seq = seq
+        by_gateway = self._indications(changes)
+        announcements = {}
+        for gateway, indications in by_gateway.items():
+            consumer = self._consumers.get(gateway)
+            if consumer is None or not consumer.is_live:
+                continue
+            if consumer.unacknowledged > UNACKNOWLEDGED_MAX:
+                consumer.is_live = False
+                continue
+            announcements[gateway] = Announcement(False, consumer.sent, seq, indications)
+            self._note(consumer, seq, len(indications))
+        return announcements
+
+    def skip_live(self) -> None:
+        """A commit was too large to be matched now: everybody reads it from the change log."""
+        for consumer in self._consumers.values():
+            consumer.is_live = False
+
+    def catch_up(
+        self, gateway: str, changes: Sequence[tuple[int, Changed]], *, is_last: bool
+    ) -> Announcement:
+        """One page of the change log for a consumer that is not live, restarting its chain."""
+        consumer = self._consumers[gateway]
+        seq = changes[-1][0] if changes else self._seq
+        if is_last:
+            seq, consumer.is_live = self._seq, True
+        indications = self._indications(changed for _, changed in changes).get(gateway, [])
+        consumer.outstanding.clear()
+        consumer.unacknowledged = 0
+        previous, consumer.sent = consumer.sent, seq
+        self._note(consumer, seq, len(indications))
+        return Announcement(True, previous, seq, indications)
+
+    @staticmethod
+    def _note(consumer: Consumer, seq: int, count: int) -> None:
+        consumer.sent = seq
+        consumer.unacknowledged += count
+        consumer.outstanding.append((seq, count))
+
+    def _indications(self, changes: Iterable[Changed]) -> dict[str, list[Indication]]:
+        by_gateway: dict[str, list[Indication]] = defaultdict(list)
+        for changed in changes:
+            index = self._indexes.get(changed.ontology)
+            if index is None:
+                continue
+            for position, ids in index.match(changed.instances, changed.whole):
+                groups: dict[str, list[str]] = defaultdict(list)
+                has_legacy = has_one = False
+                for id_ in ids:
+                    subscriber = self._subscribers[id_]
+                    groups[subscriber.gateway].append(id_)
+                    has_one |= subscriber.is_one
+                    has_legacy |= not subscriber.is_one
+                document = changed.whole(position)
+                legacy = print_legacy(document) if has_legacy else None
+                one = print_one(document) if has_one else None
+                for gateway, members in groups.items():
+                    by_gateway[gateway].append(Indication(changed.ontology, legacy, one, members))
+        return by_gateway

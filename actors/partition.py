@@ -1,0 +1,431 @@
+"""OntologyPartition: the one writer of its ontologies.
+
+A batch of a gateway is validated, stamped, committed in one transaction and only then answered; what it changed goes to the
+subscribers. Invariants: nobody hears of a change before its commit; a batch that comes again (same gateway, epoch and number)
+is not stored twice; an instance that cannot be stored fails alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import bson
+import orjson
+
+import sib.errors
+from actors.catalog import LiveCatalog
+from actors.feed import CATCH_UP_CHANGES_MAX, Announcement, Changed, Feed, Subscriber
+from actors.runtime import Ref, control
+from sib.errors import AuthorizationError, InvalidInstanceError, OntologyNotFoundError, SibError, StoreUnavailableError
+from sib.ontology import Ontology
+from sib.query.budget import Budget
+from storage.bdc import open_bdc
+from storage.bdtr.relational import RelationalStore, Transaction
+from storage.open import index_specs
+
+WRITE_TIME_LIMIT_S = 10.0
+"""One update or delete may look for its instances this long; the partition serves nobody else meanwhile."""
+CHANGES_KEPT_MAX = 1_000_000
+"""Changes kept for a consumer that is gone; older ones are forgotten."""
+EPOCH = datetime(2000, 1, 1)
+
+INSERT, UPDATE, DELETE, INSERT_ALL = 0, 1, 2, 3
+"""Kinds of a write: INSERT carries the instance's text, INSERT_ALL a JSON array of instances, the others a BSON command."""
+
+
+class WriteBatch(NamedTuple):
+    """The writes of one call, position by position."""
+
+    kinds: bytes
+    session_keys: list[str]
+    ontologies: list[str]
+    data: list[bytes]
+
+
+class Outcome(NamedTuple):
+    """What became of a batch: small when all went well.
+
+    ``runs``: generated ids, as (first number, positions); None for all positions that are not in ``failures``.
+    ``results``: for other kinds than INSERT, the affected ids by position.
+    """
+
+    runs: list[tuple[int, list[int] | None]]
+    failures: dict[int, SibError]
+    results: dict[int, list[Any]]
+    announcement: Announcement | None
+
+
+class _Run:
+    """Consecutive INSERTs of one ontology inside a batch."""
+
+    __slots__ = ("bodies", "docs", "first", "heads", "positions")
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.bodies: list[bytes] = []
+        self.docs: list[dict[str, Any]] = []
+        self.heads: list[bytes] = []
+        self.first = 0
+
+
+class OntologyPartition:
+    """One partition; a sync actor, so that the calls of a gateway run in their order."""
+
+    def __init__(self, name: str, bdc_url: str, bdtr_url: str, query_time_limit_s: float) -> None:
+        self._name = name
+        self._bdc = open_bdc(bdc_url)
+        self._store = RelationalStore.open(bdtr_url, writer=True)
+        self._catalog = LiveCatalog(self._bdc)
+        self._prepared: dict[str, int] = {}
+        self._time_limit_s = min(query_time_limit_s, WRITE_TIME_LIMIT_S)
+        self._contexts: dict[str, tuple[bytes, dict[str, Any]]] = {}
+        self._feed = Feed(self._store.positions(), self._store.seq)
+        self._counts = {"batches": 0, "commits": 0, "writes": 0, "rejects": 0, "repeats": 0, "busy_s": 0.0}
+        for record in self._bdc.subscriptions_of(self._catalog.ontologies):
+            self._feed.subscribe(Subscriber(*record))
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+
+    # ------------------------------------------------------------------ writes
+
+    def write(
+        self,
+        gateway: str,
+        epoch: str,
+        number: int,
+        acked: int,
+        contexts: Mapping[str, Mapping[str, Any]] | None,
+        batch: WriteBatch,
+    ) -> Outcome | None:
+        """Commit a batch and say what became of each write.
+
+        Args:
+            gateway: Name of the caller, and its epoch: a new one with every process.
+            epoch: See ``gateway``.
+            number: Of this batch; a retry carries the same one and is harmless (the last 8 are remembered).
+            acked: The caller has delivered every announcement up to this change.
+            contexts: contextData of the sessions that this partition may not know yet.
+            batch: At most a few hundred writes.
+
+        Returns:
+            None if a session's context is unknown (this process is new): send them all again. Nothing was stored.
+
+        Raises:
+            StoreUnavailableError: The store cannot decide now. Nothing is known to be stored; retry with the same number.
+        """
+        began = time.perf_counter()
+        self._learn(contexts)
+        if any(key not in self._contexts for key in batch.session_keys):
+            return None
+        consumer = self._feed.consumer(gateway, epoch)
+        consumer.acknowledge(acked)
+        writer = f"{gateway}/{epoch}"
+        work = _Work(self, batch)
+        with self._store.begin() as transaction:
+            remembered = transaction.recall(writer, number)
+            if remembered is not None:
+                self._counts["repeats"] += 1
+                return _restored(remembered)
+            work.run(transaction)
+            transaction.remember(writer, number, _remembered(work))
+            for name, position in self._feed.positions().items():
+                transaction.set_position(name, position)
+        announcement = self._announce(gateway, work.changes)
+        self._count(work, began)
+        return Outcome(work.runs(), work.failures, work.results, announcement)
+
+    def _learn(self, contexts: Mapping[str, Mapping[str, Any]] | None) -> None:
+        for key, fields in (contexts or {}).items():
+            # contextData is encoded once a session; its last nine bytes (time and end) are replaced with every batch.
+            head = b"\x03contextData\0" + bson.encode({**fields, "timestamp": EPOCH})
+            self._contexts[key] = head, dict(fields)
+
+    def _announce(self, caller: str, changes: list[Changed] | None) -> Announcement | None:
+        if changes is None:
+            self._feed.skip_live()
+            changes = []
+        announcements = self._feed.publish(self._store.seq, changes)
+        own = announcements.pop(caller, None)
+        for gateway, announcement in announcements.items():
+            Ref(gateway).tell("indicate", self._name, announcement)
+        return own
+
+    def _count(self, work: _Work, began: float) -> None:
+        counts = self._counts
+        counts["batches"] += 1
+        counts["commits"] += 1
+        counts["writes"] += len(work.batch.kinds)
+        counts["rejects"] += len(work.failures)
+        counts["busy_s"] += time.perf_counter() - began
+
+    def ontology(self, name: str) -> Ontology:
+        """The compiled ontology, its tables and indexes ready."""
+        try:
+            ontology = self._catalog.ontology(name)
+        except (OntologyNotFoundError, AuthorizationError):
+            self._catalog.refresh()
+            ontology = self._catalog.ontology(name)
+        record = self._catalog.ontologies[name]
+        if self._prepared.get(name) != record.revision:
+            self._store.ensure_collection(name, index_specs(record.indexes))
+            self._prepared[name] = record.revision
+        return ontology
+
+    def context(self, session_key: str) -> tuple[bytes, dict[str, Any]]:
+        return self._contexts[session_key]
+
+    @property
+    def machine(self) -> bytes:
+        return self._store.machine
+
+    def budget(self) -> Budget:
+        return Budget(self._time_limit_s, time.monotonic)
+
+    # ------------------------------------------------------------------ subscriptions and consumers
+
+    def subscribe(self, subscribers: Sequence[Subscriber]) -> None:
+        """Register subscriptions; from the next commit on they are notified. The same id again replaces it."""
+        for subscriber in subscribers:
+            self._feed.subscribe(subscriber)
+
+    def unsubscribe(self, ids: Sequence[str]) -> None:
+        self._feed.unsubscribe(ids)
+
+    def move_session(self, session_key: str, gateway: str) -> None:
+        self._feed.move(session_key, gateway)
+
+    def heartbeat(self, gateway: str, epoch: str, acked: int) -> Announcement | None:
+        """A sign of life of a gateway, with what it has delivered; answers a page of the change log if it is behind.
+
+        Call again at once while an announcement comes back.
+        """
+        consumer = self._feed.consumer(gateway, epoch)
+        consumer.acknowledge(acked)
+        if consumer.is_live:
+            return None
+        changes = list(self._store.changes(consumer.acked, CATCH_UP_CHANGES_MAX))
+        pages = [(change.seq, _changed(change.collection, change.document)) for change in changes if change.document]
+        is_last = len(changes) < CATCH_UP_CHANGES_MAX
+        if changes and not is_last and (not pages or pages[-1][0] < changes[-1].seq):
+            pages.append((changes[-1].seq, Changed(changes[-1].collection, (), _nothing)))
+        return self._feed.catch_up(gateway, pages, is_last=is_last)
+
+    # ------------------------------------------------------------------ upkeep
+
+    def reload(self) -> int:
+        """Take over the newest configuration; returns its version."""
+        self._catalog.refresh()
+        return self._catalog.version
+
+    def tick(self) -> None:
+        """Upkeep, about once a second: expired instances, old changes, positions."""
+        self._store.expire(time.time())
+        positions = self._feed.positions()
+        self._store.save_positions(positions)
+        if positions:
+            self._store.trim_changes(min(positions.values()), CHANGES_KEPT_MAX)
+
+    @control
+    def stats(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "version": self._catalog.version,
+            "seq": self._store.seq,
+            "subscriptions": self._feed.subscriptions,
+            **self._counts,
+        }
+
+
+class _Work:
+    """One batch at work: INSERTs are collected into runs, everything else runs at its place in the order."""
+
+    def __init__(self, partition: OntologyPartition, batch: WriteBatch) -> None:
+        self.partition = partition
+        self.batch = batch
+        self.failures: dict[int, SibError] = {}
+        self.results: dict[int, list[Any]] = {}
+        self.changes: list[Changed] | None = []
+        self._done: list[_Run] = []
+        self._open: dict[str, _Run] = {}
+        self._now_ms = time.time_ns() // 1_000_000
+
+    def run(self, transaction: Transaction) -> None:
+        kinds, _, ontologies, data = self.batch
+        encoders: dict[str, Callable[[bytes], tuple[bytes, dict[str, Any]]]] = {}
+        for position, kind in enumerate(kinds):
+            name = ontologies[position]
+            if kind != INSERT:
+                self._flush(transaction)
+                self._alone(transaction, position, kind, name)
+                continue
+            try:
+                encode = encoders.get(name)
+                if encode is None:
+                    encode = encoders[name] = self.partition.ontology(name).encode
+                body, doc = encode(data[position])
+            except SibError as error:
+                if isinstance(error, StoreUnavailableError):
+                    raise
+                self.failures[position] = error
+                continue
+            run = self._open.get(name)
+            if run is None:
+                run = self._open[name] = _Run()
+            run.positions.append(position)
+            run.bodies.append(body)
+            run.docs.append(doc)
+            run.heads.append(self.partition.context(self.batch.session_keys[position])[0])
+        self._flush(transaction)
+
+    def runs(self) -> list[tuple[int, list[int] | None]]:
+        inserts = self.batch.kinds.count(INSERT)
+        if len(self._done) == 1 and inserts == len(self.batch.kinds):
+            return [(self._done[0].first, None)]
+        return [(run.first, run.positions) for run in self._done]
+
+    def _flush(self, transaction: Transaction) -> None:
+        for name, run in self._open.items():
+            run.first = transaction.append(name, run.bodies, run.docs, run.heads, self._now_ms)
+            self._done.append(run)
+            self._changed(name, run.docs, self._whole(run.first, run.docs, run.positions))
+        self._open = {}
+
+    def _whole(
+        self, first: int, docs: Sequence[dict[str, Any]], positions: Sequence[int]
+    ) -> Callable[[int], dict[str, Any]]:
+        stamp = datetime(1970, 1, 1) + timedelta(milliseconds=self._now_ms)
+        machine, partition, keys = self.partition.machine, self.partition, self.batch.session_keys
+
+        def whole(index: int) -> dict[str, Any]:
+            context = partition.context(keys[positions[index]])[1]
+            id_ = object_id(first + index, machine)
+            return {"_id": id_, "contextData": {**context, "timestamp": stamp}, **docs[index]}
+
+        return whole
+
+    def _alone(self, transaction: Transaction, position: int, kind: int, name: str) -> None:
+        try:
+            with transaction.savepoint():
+                handler = {UPDATE: self._update, DELETE: self._delete, INSERT_ALL: self._insert_all}[kind]
+                self.results[position] = handler(transaction, position, name)
+        except StoreUnavailableError:
+            raise
+        except SibError as error:
+            self.failures[position] = error
+
+    def _insert_all(self, transaction: Transaction, position: int, name: str) -> list[Any]:
+        ontology = self.partition.ontology(name)
+        run = _Run()
+        for text in orjson.loads(self.batch.data[position]):
+            body, doc = ontology.encode(text if isinstance(text, str) else orjson.dumps(text))
+            run.bodies.append(body)
+            run.docs.append(doc)
+        if not run.bodies:
+            return []
+        run.heads = [self.partition.context(self.batch.session_keys[position])[0]] * len(run.bodies)
+        run.first = transaction.append(name, run.bodies, run.docs, run.heads, self._now_ms)
+        self._changed(name, run.docs, self._whole(run.first, run.docs, [position] * len(run.docs)))
+        return [object_id(run.first + index, self.partition.machine) for index in range(len(run.docs))]
+
+    def _update(self, transaction: Transaction, position: int, name: str) -> list[Any]:
+        ontology = self.partition.ontology(name)
+        command = bson.decode(self.batch.data[position])
+        update = command["update"]
+        is_replacement = "replacement" in command
+        if is_replacement:
+            update = ontology.read(command["replacement"])
+        result = transaction.update(
+            name,
+            command["filter"],
+            update,
+            multi=command["multi"],
+            upsert=command["upsert"],
+            array_filters=command["array_filters"],
+            replacement=is_replacement,
+            check=None if is_replacement else ontology.validate_document,
+            now=datetime.now(UTC).replace(tzinfo=None),
+            budget=self.partition.budget(),
+        )
+        if result.documents is None:
+            self.changes = None
+        else:
+            for document in result.documents:
+                self._changed_one(name, document)
+        return list(result.ids)
+
+    def _delete(self, transaction: Transaction, position: int, name: str) -> list[Any]:
+        self.partition.ontology(name)
+        command = bson.decode(self.batch.data[position])
+        return list(
+            transaction.delete(name, command["filter"], multi=command["multi"], budget=self.partition.budget())
+        )
+
+    def _changed(self, name: str, docs: Sequence[dict[str, Any]], whole: Callable[[int], dict[str, Any]]) -> None:
+        if self.changes is not None:
+            self.changes.append(Changed(name, docs, whole))
+
+    def _changed_one(self, name: str, document: dict[str, Any]) -> None:
+        if self.changes is not None:
+            self.changes.append(_changed(name, document))
+
+
+def object_id(number: int, machine: bytes) -> bson.ObjectId:
+    """The ObjectId of a number that the store generated: seconds, machine, counter."""
+    return bson.ObjectId((number >> 24).to_bytes(4, "big") + machine + (number & 0xFFFFFF).to_bytes(3, "big"))
+
+
+def _changed(name: str, document: dict[str, Any]) -> Changed:
+    instance = {key: value for key, value in document.items() if key not in ("_id", "contextData")}
+    return Changed(name, (instance,), lambda _: document)
+
+
+def _nothing(_: int) -> dict[str, Any]:
+    raise IndexError("this page has no instances")
+
+
+def _remembered(work: _Work) -> bytes:
+    failures = {str(at): [type(error).__name__, error.message] for at, error in work.failures.items()}
+    results = {str(at): ids for at, ids in work.results.items()}
+    return bson.encode({"runs": work.runs(), "failures": failures, "results": results})
+
+
+def _restored(remembered: bytes) -> Outcome:
+    stored = bson.decode(remembered)
+    failures = {int(at): _error(*parts) for at, parts in stored["failures"].items()}
+    runs = [(int(first), positions) for first, positions in stored["runs"]]
+    # Its indications come from the change log: this process has not announced the batch.
+    return Outcome(runs, failures, {int(at): ids for at, ids in stored["results"].items()}, None)
+
+
+def _error(name: str, message: str) -> SibError:
+    kind = getattr(sib.errors, name, InvalidInstanceError)
+    error: SibError = kind(message)
+    return error
+
+
+def encode_update(
+    filter_: Mapping[str, Any],
+    *,
+    update: Any = None,
+    replacement: str | None = None,
+    multi: bool,
+    upsert: bool = False,
+    array_filters: Iterable[Mapping[str, Any]] = (),
+) -> bytes:
+    """The command of an UPDATE write: ``replacement`` (an instance's text) or ``update`` (operators or a pipeline)."""
+    command = {"filter": filter_, "update": update, "multi": multi, "upsert": upsert}
+    command["array_filters"] = list(array_filters)
+    if replacement is not None:
+        command["replacement"] = replacement
+    return bson.encode(command)
+
+
+def encode_delete(filter_: Mapping[str, Any], *, multi: bool) -> bytes:
+    """The command of a DELETE write."""
+    return bson.encode({"filter": filter_, "multi": multi})
