@@ -1,0 +1,472 @@
+"""SSAP over REST, the pure part: an HTTP request becomes a ``Request``, an ``Answer`` becomes a status and a JSON body.
+
+The resource is ``{"join","leave","instanceKP","token","sessionKey","ontology","data"[,"version"]}``. LEGACY clients want
+``data`` as a string and reject fields that they do not know; sessions that joined with version ONE want JSON in ``data``.
+Source: Sofia2 java-api kp/implementations/rest/ISSAPResourceAPI.java and dotnet-api Rest/SSAPResourceAPI.cs (paths,
+parameters), SIL-Bridge-Sofia2 test resources (captured answers), archetype-angular SofiaErrorResponse.java (errors).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from sib.errors import LimitError, MalformedMessageError, SibError, SSAPErrorCode, StoreError, UnsupportedError
+from sib.ssap.answers import KEEP, AffectedIds, Answer, InsertedId, Json, NoData, Rows, Text
+from sib.ssap.envelope import Request
+from sib.ssap.messages import QUERY_TYPES, Dialect, MessageType, QueryType
+from sib.ssap.operations import (
+    Command,
+    Config,
+    Delete,
+    DeviceReport,
+    Insert,
+    Join,
+    Leave,
+    Operation,
+    Query,
+    Subscribe,
+    SubscribeCommand,
+    Unsubscribe,
+    Update,
+)
+from sib.ssap.text import instance_text, ms_refresh_of, object_of, params_of, query_text, replacement_text
+
+INSTANCES_PER_POST_MAX = 10_000
+"""Instances in the array of one POST; above it the request is refused."""
+RETRY_AFTER_S = 2
+"""What 429 and 503 tell the client to wait."""
+
+_STATUSES = frozenset({400, 401, 429, 500, 503})
+_HEX_ID = re.compile(r"[0-9a-fA-F]{24}")
+# An id by itself, as clients write it: 24 digits, {"$oid":"…"}, {"_id":{"$oid":"…"}}, ObjectId("…"), {"_id":ObjectId("…")}
+_WRITTEN_ID = re.compile(
+    r"""\s*\{?\s*(?:["']?_id["']?\s*:)?\s*\{?\s*(?:["']?\$oid["']?\s*:|ObjectId\s*\()?\s*["']?([0-9a-fA-F]{24})["']?\s*[})]*\s*"""
+)
+# The member _id in the text of an instance that is not strict JSON.
+_ID_MEMBER = re.compile(
+    r"""["']?_id["']?\s*:\s*(?:\{\s*["']?\$oid["']?\s*:|ObjectId\s*\()\s*["']?([0-9a-fA-F]{24})["']?\s*[})]"""
+)
+_BLANKS = frozenset({"", "null"})
+
+
+@dataclass(frozen=True, slots=True)
+class InsertMany:
+    """Instances to store in order, all or none: what a POST with an array in ``data`` asks for.
+
+    Answered by ``AffectedIds`` in the same order. Each item is the JSON text of one instance.
+    """
+
+    items: tuple[bytes | str, ...]
+
+
+@dataclass(slots=True)
+class RestCall:
+    """One REST request, read.
+
+    ``endpoint`` is the URL that wants the INDICATIONs of a subscription. ``is_one_instance`` says that the call names one
+    instance, which must exist.
+    """
+
+    request: Request
+    endpoint: str | None = None
+    is_one_instance: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestAnswer:
+    """Status, JSON text, and for a status that asks for patience the seconds to wait."""
+
+    status: int
+    body: bytes
+    retry_after_s: int | None = None
+
+
+def read_call(method: str, tail: str, query_string: bytes, body: bytes) -> RestCall:
+    """Read a request on the SSAP resource.
+
+    Args:
+        method: The HTTP verb, upper case.
+        tail: What follows the resource's path, percent-decoded, without slashes at its ends.
+        query_string: The raw query string; unescaped blanks, quotes, braces and ampersands in quotes are understood.
+        body: The whole body.
+
+    Raises:
+        MalformedMessageError: A part is missing or cannot be read; also LimitError and UnsupportedError. Nothing was done.
+    """
+    reader = _SUB_PATHS.get(tail)
+    if reader is not None:
+        verb, read = reader
+        if method != verb:
+            raise UnsupportedError(f"{tail} takes {verb}, not {method}")
+        return read(_parameters(query_string), body)
+    if tail:
+        read_instance = _INSTANCE_VERBS.get(method)
+        if read_instance is None:
+            raise UnsupportedError(f"{method} is not for one instance: use GET or DELETE, or PUT on the resource itself")
+        return read_instance(tail, _parameters(query_string))
+    read_resource = _RESOURCE_VERBS.get(method)
+    if read_resource is None:
+        raise UnsupportedError(f"{method} is not for this resource: use GET, POST, PUT or DELETE")
+    return read_resource(query_string, body)
+
+
+def format_answer(call: RestCall, answer: Answer) -> RestAnswer:
+    """The HTTP answer. It has the shape of ``call.request.dialect``, which is by now that of the session."""
+    request = call.request
+    if answer.error is not None:
+        return format_error(answer.error, request.dialect)
+    data = answer.data
+    if call.is_one_instance and isinstance(data, AffectedIds) and not data.ids:
+        return format_error(StoreError("No instance has this _id; nothing was done."), request.dialect)
+    is_one = request.dialect is Dialect.ONE
+    version = b',"version":"ONE"}' if is_one else b"}"
+    if request.message_type is MessageType.JOIN or request.message_type is MessageType.LEAVE:
+        key = request.session_key if answer.session_key is KEEP else answer.session_key
+        body = b'{"join":false,"leave":false,"sessionKey":' + orjson.dumps(key) + b',"data":null' + version
+    else:
+        printed = _data_one(data) if is_one else _data_legacy(data)
+        body = b'{"join":false,"leave":false,"data":' + printed + version
+    return RestAnswer(200, body)
+
+
+def format_error(error: SibError, dialect: Dialect = Dialect.STRING) -> RestAnswer:
+    """The HTTP answer for a refusal: 401 for AUTENTICATION, 429 and 503 at a bound, 500 for our fault, else 400."""
+    code = error.ssap_code
+    status = 401 if code is SSAPErrorCode.AUTHENTICATION else error.status
+    if code is SSAPErrorCode.MAX_CONCURRENT_QUERIES_REACHED and dialect is not Dialect.ONE:
+        code = SSAPErrorCode.OTHER
+    if status not in _STATUSES:
+        status = 400
+    body = orjson.dumps({"detail": error.message, "errorCode": code.value})
+    return RestAnswer(status, body, RETRY_AFTER_S if status in (429, 503) else None)
+
+
+# ---------------------------------------------------------------------------------------------------- the resource
+
+
+def _read_post(query_string: bytes, body: bytes) -> RestCall:
+    resource = _resource(body)
+    get = resource.get
+    join, leave = _flag(get("join")), _flag(get("leave"))
+    if join:
+        if leave:
+            raise MalformedMessageError("join and leave are both true: send one of them")
+        instance, token = _string(resource, "instanceKP"), _string(resource, "token")
+        if not instance or not token:
+            raise MalformedMessageError("A join needs instanceKP (KP:instance) and token")
+        return _resource_call(MessageType.JOIN, resource, Join(instance, token=token))
+    if leave:
+        return _resource_call(MessageType.LEAVE, resource, Leave())
+    data = get("data")
+    if data.__class__ is str:
+        text = data.lstrip()
+        if text[:1] == "[":
+            return _resource_call(MessageType.INSERT, resource, _insert_many(_json(text, "data")))
+        if not text:
+            data = None
+    elif data.__class__ is list:
+        return _resource_call(MessageType.INSERT, resource, _insert_many(data))
+    if data is None:
+        raise MalformedMessageError("data is missing: send the instance as JSON text (or join, or leave)")
+    return _resource_call(MessageType.INSERT, resource, Insert(instance_text(data), None, QueryType.NATIVE))
+
+
+def _read_put(query_string: bytes, body: bytes) -> RestCall:
+    resource = _resource(body)
+    data = replacement_text(resource.get("data"))
+    if data is None:
+        raise MalformedMessageError("data is missing: send the whole new instance with its _id")
+    criterion = _by_id(_id_in(data))
+    return _resource_call(MessageType.UPDATE, resource, Update(data, criterion, QueryType.NATIVE))
+
+
+def _read_delete(query_string: bytes, body: bytes) -> RestCall:
+    resource = _resource(body)
+    data = resource.get("data")
+    text = data if isinstance(data, str) else orjson.dumps(data).decode()
+    call = _resource_call(MessageType.DELETE, resource, Delete(_by_id(_id_in(text)), QueryType.NATIVE))
+    call.is_one_instance = True
+    return call
+
+
+def _read_get(query_string: bytes, body: bytes) -> RestCall:
+    parameters = _parameters(query_string)
+    query, query_type = _query_of(parameters)
+    operation = Query(query, query_type, _arguments(parameters.get("$queryarguments")))
+    return _parameter_call(MessageType.QUERY, parameters, operation)
+
+
+def _get_instance(tail: str, parameters: dict[str, str]) -> RestCall:
+    operation = Query(_by_id(_id_of(tail)), QueryType.NATIVE)
+    return _parameter_call(MessageType.QUERY, parameters, operation)
+
+
+def _delete_instance(tail: str, parameters: dict[str, str]) -> RestCall:
+    call = _parameter_call(MessageType.DELETE, parameters, Delete(_by_id(_id_of(tail)), QueryType.NATIVE))
+    call.is_one_instance = True
+    return call
+
+
+# ------------------------------------------------------------------------------------------------------- sub-paths
+
+
+def _read_config(parameters: dict[str, str], body: bytes) -> RestCall:
+    get = parameters.get
+    service_parameters = object_of(get("$assetserviceparam"), "$assetServiceParam")
+    operation = Config(get("$kp"), get("$instanciakp"), get("$token"), get("$assetservice"), service_parameters)
+    return _parameter_call(MessageType.CONFIG, parameters, operation)
+
+
+def _read_subscribe(parameters: dict[str, str], body: bytes) -> RestCall:
+    query, query_type = _query_of(parameters)
+    refresh_ms = ms_refresh_of(parameters.get("$msrefresh"))
+    operation = Subscribe(query, query_type, refresh_ms, _arguments(parameters.get("$queryarguments")))
+    return _parameter_call(MessageType.SUBSCRIBE, parameters, operation, _needed(parameters, "$endpoint"))
+
+
+def _read_unsubscribe(parameters: dict[str, str], body: bytes) -> RestCall:
+    operation = Unsubscribe(_needed(parameters, "$subscriptionId"))
+    return _parameter_call(MessageType.UNSUBSCRIBE, parameters, operation)
+
+
+def _read_report(kind: MessageType, names: tuple[str, ...]) -> Callable[[dict[str, str], bytes], RestCall]:
+    def read(parameters: dict[str, str], body: bytes) -> RestCall:
+        get = parameters.get
+        fields: dict[str, Any] = {name: get(f"${name}") for name in names}
+        if kind is MessageType.STATUS:
+            fields["status"] = object_of(_json(body, "the body") if body.strip() else None, "the body")
+        elif kind is MessageType.LOCATION:
+            fields = {name: value if name == "timestamp" else _number(value) for name, value in fields.items()}
+        elif kind is MessageType.LOG:
+            fields["level"] = fields["severity"]  # what SSAP calls level, the REST clients call severity
+        report = DeviceReport(kind, get("$thinkp"), get("$kp"), get("$token"), get("$owner"), fields)
+        return _parameter_call(kind, parameters, report)
+
+    return read
+
+
+def _read_command(parameters: dict[str, str], body: bytes) -> RestCall:
+    get = parameters.get
+    arguments = object_of(_json(body, "the body") if body.strip() else None, "the body")
+    operation = Command(get("$thinkp"), get("$kp"), get("$type"), arguments)
+    return _parameter_call(MessageType.COMMAND, parameters, operation)
+
+
+def _read_subscribe_command(parameters: dict[str, str], body: bytes) -> RestCall:
+    get = parameters.get
+    operation = SubscribeCommand(get("$thinkp"), get("$kp"), get("$token"), get("$type"))
+    return _parameter_call(MessageType.SUBSCRIBECOMMAND, parameters, operation, _needed(parameters, "$endpoint"))
+
+
+_RESOURCE_VERBS: Final = {"GET": _read_get, "POST": _read_post, "PUT": _read_put, "DELETE": _read_delete}
+_INSTANCE_VERBS: Final = {"GET": _get_instance, "DELETE": _delete_instance}
+_SUB_PATHS: Final[dict[str, tuple[str, Callable[[dict[str, str], bytes], RestCall]]]] = {
+    "config": ("GET", _read_config),
+    "subscribe": ("GET", _read_subscribe),
+    "unsubscribe": ("GET", _read_unsubscribe),
+    "subscribe_command": ("GET", _read_subscribe_command),
+    "command": ("POST", _read_command),
+    "status": ("POST", _read_report(MessageType.STATUS, ("timestamp",))),
+    "location": (
+        "POST",
+        _read_report(
+            MessageType.LOCATION, ("accuracy", "lat", "lon", "alt", "bearing", "speed", "timestamp")
+        ),
+    ),
+    "error": ("POST", _read_report(MessageType.ERROR, ("severity", "code", "message", "timestamp"))),
+    "log": ("POST", _read_report(MessageType.LOG, ("severity", "code", "message", "timestamp"))),
+}
+
+
+# ----------------------------------------------------------------------------------------------------- small parts
+
+
+def _resource(body: bytes) -> dict[str, Any]:
+    resource = _json(body, "the body")
+    if resource.__class__ is not dict:
+        raise MalformedMessageError("The body must be a JSON object: an SSAPResource")
+    return resource  # type: ignore[no-any-return]
+
+
+def _json(text: bytes | str, name: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        raise MalformedMessageError(f"{name} is not valid JSON: {error}") from None
+
+
+def _resource_call(message_type: MessageType, resource: dict[str, Any], operation: RestOperation) -> RestCall:
+    get = resource.get
+    session_key, ontology, version = get("sessionKey"), get("ontology"), get("version")
+    if (session_key is not None and session_key.__class__ is not str) or (
+        ontology is not None and ontology.__class__ is not str
+    ):
+        raise MalformedMessageError("sessionKey and ontology must be strings")
+    dialect = Dialect.ONE if version == "ONE" else Dialect.STRING
+    request = Request(
+        message_type, session_key or None, ontology or None, None, dialect, version in ("ONE", "LEGACY"), operation
+    )
+    return RestCall(request)
+
+
+def _parameter_call(
+    message_type: MessageType, parameters: dict[str, str], operation: RestOperation, endpoint: str | None = None
+) -> RestCall:
+    version = parameters.get("$version")
+    dialect = Dialect.ONE if version == "ONE" else Dialect.STRING
+    session_key, ontology = parameters.get("$sessionkey"), parameters.get("$ontology")
+    request = Request(message_type, session_key, ontology, None, dialect, version in ("ONE", "LEGACY"), operation)
+    return RestCall(request, endpoint)
+
+
+def _parameters(query_string: bytes) -> dict[str, str]:
+    """The ``$`` parameters by lower-case name; those that are empty or the text "null" are left out, but for $query.
+
+    Clients write the values raw: an ampersand within quotes, and in the query part of an endpoint, belongs to the value.
+    Other names (cache busters) are ignored.
+    """
+    raw: dict[str, str] = {}
+    name = ""
+    for part in query_string.decode("utf-8", "surrogateescape").split("&"):
+        key, equals, value = part.partition("=")
+        if key[:1] == "$" or key[:3] == "%24":
+            name = "$" + key.removeprefix("%24").removeprefix("$").lower()
+            raw.setdefault(name, value if equals else "")
+        elif name and _goes_on(name, raw[name]):
+            raw[name] += "&" + part
+    values = {name: _decoded(name, value) for name, value in raw.items()}
+    return {name: value for name, value in values.items() if value not in _BLANKS or name == "$query"}
+
+
+def _goes_on(name: str, value: str) -> bool:
+    """Whether the value so far cannot be whole."""
+    return value.count('"') % 2 == 1 or value.count("'") % 2 == 1 or (name == "$endpoint" and "?" in value)
+
+
+def _decoded(name: str, value: str) -> str:
+    if name == "$endpoint" and "://" in value:
+        return value.strip()  # it came raw: its own escapes are part of it
+    return unquote_to_bytes(value.replace("+", " ").encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+
+
+def _query_of(parameters: dict[str, str]) -> tuple[str, QueryType]:
+    text = _needed(parameters, "$query", may_be_empty=True)
+    name = parameters.get("$querytype", "SQLLIKE").strip()
+    query_type = QUERY_TYPES.get(name) or QUERY_TYPES.get(name.upper())
+    if query_type is None:
+        raise MalformedMessageError(f"Unknown $queryType: use one of {', '.join(QueryType)}")
+    return query_text(text, query_type), query_type
+
+
+def _arguments(text: str | None) -> dict[str, str] | None:
+    """Arguments of a stored query: a JSON object, or ``name=value`` pairs with a comma, semicolon or bar between them."""
+    if text is None or not text.strip():
+        return None
+    if text.lstrip()[:1] == "{":
+        return params_of(text)
+    pairs = [part.partition("=") for part in re.split(r"[,;|&]", text)]
+    if not all(equals and name.strip() for name, equals, _ in pairs):
+        raise MalformedMessageError('$queryArguments must be a JSON object such as {"name":"value"}')
+    return params_of({name.strip(): value.strip() for name, _, value in pairs})
+
+
+def _needed(parameters: dict[str, str], name: str, *, may_be_empty: bool = False) -> str:
+    value = parameters.get(name.lower())
+    if value is None or not (value or may_be_empty):
+        raise MalformedMessageError(f"The parameter {name} is missing")
+    return value
+
+
+def _insert_many(items: list[Any]) -> InsertMany:
+    if not items:
+        raise MalformedMessageError("data is an empty array: send at least one instance")
+    if len(items) > INSTANCES_PER_POST_MAX:
+        raise LimitError(f"data holds {len(items)} instances; at most {INSTANCES_PER_POST_MAX} are taken at once")
+    return InsertMany(tuple(item if isinstance(item, str) else orjson.dumps(item) for item in items))
+
+
+def _id_in(data: str) -> str:
+    """The id that the text of an instance, or of a mere reference to one, names."""
+    try:
+        named = orjson.loads(data)["_id"]
+        oid = named["$oid"] if isinstance(named, dict) else named
+    except (ValueError, TypeError, KeyError):
+        match = _WRITTEN_ID.fullmatch(data) or _ID_MEMBER.search(data)
+        oid = match and match[1]
+    if isinstance(oid, str) and _HEX_ID.fullmatch(oid):
+        return oid
+    raise MalformedMessageError('data must name the instance: {"_id":{"$oid":"24 hexadecimal digits"}, ...}')
+
+
+def _id_of(tail: str) -> str:
+    """The id in a path: bare, or in one of the forms that clients write (dotnet-api sends a reference as JSON)."""
+    match = _WRITTEN_ID.fullmatch(tail)
+    return match[1] if match else tail
+
+
+def _by_id(oid: str) -> str:
+    """The native criterion for one instance; what is not an id matches nothing."""
+    value: Any = {"$oid": oid.lower()} if _HEX_ID.fullmatch(oid) else oid
+    return orjson.dumps({"_id": value}).decode()
+
+
+def _flag(value: Any) -> bool:
+    return value is True or value == "true"
+
+
+def _string(resource: dict[str, Any], name: str) -> str | None:
+    value = resource.get(name)
+    if value is not None and not isinstance(value, str):
+        raise MalformedMessageError(f"{name} must be a string")
+    return value
+
+
+def _number(text: str | None) -> float | str | None:
+    """A number, with the decimal comma of some countries too; text that is none stays as it is."""
+    try:
+        return None if text is None else float(text.replace(",", "."))
+    except ValueError:
+        return text
+
+
+def _data_legacy(data: object) -> bytes:
+    match data:
+        case InsertedId(oid):
+            return b'"{\\"_id\\":ObjectId(\\"' + str(oid).encode() + b'\\")}"'
+        case AffectedIds(ids):
+            listed = ",".join(f'{{"_id":ObjectId("{oid}")}}' for oid in ids)
+            return orjson.dumps(f'{{"_ids":[{listed}]}}')
+        case Rows():
+            return orjson.dumps(data.legacy)
+        case Text(text):
+            return orjson.dumps(text)
+        case Json(value):
+            return orjson.dumps(orjson.dumps(value).decode())
+        case NoData():
+            return b"null"
+        case _:
+            raise TypeError(f"no REST form for {type(data).__name__}")
+
+
+def _data_one(data: object) -> bytes:
+    match data:
+        case InsertedId(oid):
+            return b'{"_id":{"$oid":"' + str(oid).encode() + b'"}}'
+        case AffectedIds(ids):
+            return orjson.dumps({"_ids": [{"_id": {"$oid": str(oid)}} for oid in ids]})
+        case Rows():
+            return data.one or b"[]"
+        case Text(text):
+            return orjson.dumps(text)
+        case Json(value):
+            return orjson.dumps(value)
+        case NoData():
+            return b"null"
+        case _:
+            raise TypeError(f"no REST form for {type(data).__name__}")
