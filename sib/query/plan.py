@@ -22,7 +22,7 @@ WRITING_STAGES = frozenset({"$out", "$merge"})
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """Whole instances, or what the projection leaves of them. ``limit`` None: no limit of its own (the row cap counts)."""
+    """Whole instances, or what the projection leaves of them; ``limit`` None: no limit but the row cap."""
 
     ontology: str
     filter: Filter = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Insert:
 class Update:
     """A change of the first match, or of all with ``multi``.
 
-    ``replace_root``: ``update`` is a whole new instance (without ``_id`` and ``contextData``, which stay); otherwise it is
+    ``replace_root``: ``update`` is a whole new instance (``_id`` and ``contextData`` stay as they are); otherwise it is
     a document of update operators or an update pipeline (a list). ``sort`` chooses the first match.
     ``returns``: what a QUERY with this plan answers: the ids, or the instance as it was before or is after.
     """
@@ -96,7 +96,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Removal of all matches, or of the first by ``sort``. ``returns`` "before": a QUERY answers the removed instance."""
+    """Removal of all matches, or of the first by ``sort``; ``returns`` "before": a QUERY answers what was removed."""
 
     ontology: str
     filter: Filter

@@ -1,0 +1,105 @@
+"""Native queries (shell statements and bare criteria) to plans.
+
+Source: Sofia2 clients and manuals for the forms; the Mongo shell for what each method and option means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sib.errors import QuerySyntaxError
+from sib.query import shell_reads, shell_writes
+from sib.query.arguments import criterion
+from sib.query.constructors import Clock
+from sib.query.parameters import Parameters
+from sib.query.plan import Delete, Find, Plan, Update
+from sib.query.relaxed import parse_relaxed
+from sib.query.shell import Statement, is_statement, parse_statement
+
+_PLANNERS: dict[str, Callable[[Statement], Plan]] = {**shell_reads.PLANNERS, **shell_writes.PLANNERS}
+
+
+def plan_native(
+    text: str, *, ontology: str | None, now: Clock | None = None, parameters: Parameters | None = None
+) -> Plan:
+    """The plan of a native text: a statement, a criterion alone, or nothing ("" and {}: every instance).
+
+    Args:
+        text: the query. A statement's own ontology counts, not the argument.
+        ontology: the ontology that the message names, for criteria alone.
+        now: the clock (naive UTC) for ``new Date()``; without it such a text is refused.
+        parameters: typed values for ``{$name}`` (see ``bind_parameters``).
+
+    Raises:
+        QuerySyntaxError: the text cannot be read, or uses something that is refused; the sentence says what.
+    """
+    if is_statement(text):
+        return plan_statement(parse_statement(text, now=now, parameters=parameters))
+    if is_empty(text):
+        return Find(_named(ontology))
+    return Find(_named(ontology), criterion(parse_relaxed(text, now=now, parameters=parameters)))
+
+
+def plan_statement(statement: Statement) -> Plan:
+    """The plan of a parsed statement of the shell."""
+    name = statement.calls[0].name
+    planner = _PLANNERS.get(name)
+    if planner is None:
+        raise QuerySyntaxError(f"{name}() is not accepted here; the methods are {', '.join(sorted(_PLANNERS))}.")
+    return planner(statement)
+
+
+def plan_update(text: str, instance: dict[str, Any] | None, *, ontology: str | None, now: Clock | None = None) -> Plan:
+    """The plan of a native UPDATE: an instance with a criterion replaces all matches; a statement speaks for itself.
+
+    Args:
+        text: criterion, ``db.X.find(...)``, or a statement that writes (then ``instance`` must be None or is ignored).
+        instance: the new instance as BSON values, validated; None when the message has no data.
+        ontology: the ontology that the message names.
+        now: as for ``plan_native``.
+
+    Raises:
+        QuerySyntaxError: the text cannot be read, or there is nothing to update with.
+    """
+    plan = plan_native(text, ontology=ontology, now=now)
+    if not isinstance(plan, Find):
+        return plan
+    if instance is None:
+        raise QuerySyntaxError(
+            "There is nothing to update with: send the new instance in data, or an update statement."
+        )
+    return Update(plan.ontology, plan.filter, instance, multi=True, replace_root=True)
+
+
+def plan_delete(text: str, *, ontology: str | None, now: Clock | None = None) -> Plan:
+    """The plan of a native DELETE: all instances that match the criterion, or what the statement says.
+
+    Raises:
+        QuerySyntaxError: the text cannot be read, or there is no condition ("" and {} are refused here).
+    """
+    plan = None if is_empty(text) else plan_native(text, ontology=ontology, now=now)
+    if isinstance(plan, Find):
+        plan = Delete(plan.ontology, plan.filter, multi=True) if plan.filter else None
+    if plan is None:
+        raise QuerySyntaxError(
+            "A DELETE needs a condition; to remove every instance send db.ONTOLOGY.remove({}) as the query."
+        )
+    return plan
+
+
+def is_empty(text: str) -> bool:
+    """Whether the text stands for no condition at all."""
+    return text.strip().rstrip(";").strip() in ("", "{}", "null") or _bare(text) == "{}"
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split()) if len(text) < 100 else ""
+
+
+def _named(ontology: str | None) -> str:
+    if not ontology:
+        raise QuerySyntaxError(
+            "A criterion alone needs the ontology field of the message, or write db.ONTOLOGY.find(...)."
+        )
+    return ontology
