@@ -13,7 +13,7 @@ from base64 import b64decode, b64encode
 from sib.errors import AuthenticationError, MalformedMessageError
 
 CIPHERED_CHARACTERS_MAX = 131_072
-"""The longest ciphered payload that is read: the cipher is slow (about 10 microseconds for four characters)."""
+"""The longest ciphered payload that is read: deciphering that many takes about 60 ms of Python."""
 KP_NAME_CHARACTERS_MAX = 255
 
 _DELTA = 0x9E3779B9

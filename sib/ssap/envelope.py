@@ -41,14 +41,14 @@ class Request:
     operation: Operation
 
 
-class IgnoredPayload(Exception):  # noqa: N818
+class IgnoredPayload(Exception):
     """The payload is not a request and gets no answer: it is blank, or a JSON object without messageType.
 
     Source: Sofia2 java-api commadmessages/CommandMessageResponse.java (clients publish such objects on the request topic).
     """
 
 
-class MalformedRequest(MalformedMessageError):  # noqa: N818
+class MalformedRequest(MalformedMessageError):
     """A payload that cannot be carried out as a request.
 
     ``request`` holds what could be read of it, for the answer: the message type found in the text if the JSON is broken (else NONE), the
@@ -108,12 +108,11 @@ def oversized(head: bytes | str, size: int, size_max: int, *, fallback: Dialect)
 
 def _read_envelope(payload: bytes | str) -> dict[str, Any]:
     try:
-        text = payload.decode() if isinstance(payload, bytes) else payload
-    except UnicodeDecodeError as error:
-        raise MalformedMessageError(f"The message is not valid UTF-8 (byte {error.start})") from None
-    if not text or text.isspace():
-        raise IgnoredPayload
-    envelope = read_json(text, "message")
+        envelope = read_json(payload, "message")
+    except MalformedMessageError:
+        if not payload.strip():
+            raise IgnoredPayload from None
+        raise
     if envelope.__class__ is not dict:
         raise MalformedMessageError("The message must be a JSON object with messageType and body")
     return envelope  # type: ignore[no-any-return]
