@@ -1,9 +1,9 @@
 """Formats answers and INDICATIONs, each in the dialect of the question.
 
-Old clients are strict: an unknown, a missing or an oddly typed field kills some of them, so exactly these fields are sent, in this order.
-Sources: Sofia2 java-api ssap/SSAPMessage.java:34-49 and ssap/body/SSAPBodyReturnMessage.java:29-42 (a plain ObjectMapper: unknown
-properties are fatal), android-api ssap/body/SSAPBodyMessage.java:55-61 (``@type``, version, contentType), javascript-api
-sofia2-api-js-latest.js:746-752 (an apostrophe in a frame makes it unreadable), python-api messages/messages.py:319-381 (known error codes).
+Old clients are strict: an unknown, a missing or an oddly typed field kills some of them, so exactly these are sent.
+Sources: Sofia2 java-api ssap/SSAPMessage.java:34-49 and ssap/body/SSAPBodyReturnMessage.java:29-42 (unknown properties
+are fatal), android-api ssap/body/SSAPBodyMessage.java:55-61 (``@type``, version, contentType), javascript-api
+sofia2-api-js-latest.js:746-752 (an apostrophe makes a frame unreadable), python-api messages/messages.py:319-381 (codes).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class AffectedIds:
 class Rows:
     """What a query found, or the instances of an INDICATION, already printed in at least one of the two ways.
 
-    ``one`` is a JSON array (or the bare number of a counting query), ``legacy`` the same with the old Java driver's spacing.
+    ``one`` is a JSON array (or the bare number of a counting query), ``legacy`` the same as the old Java driver
+    spaced it. What is missing is derived.
     """
 
     legacy: str | None = None
@@ -72,13 +73,16 @@ class Rows:
 
 @dataclass(slots=True)
 class BulkSummary:
-    """What became of one kind of item: an entry per affected instance, and (body of the item, error sentence) per failure."""
+    """What became of one kind of item: an id per affected instance, and (item's body, error sentence) per failure."""
 
     object_ids: list[ObjectId] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Ids are strings in all dialects. Source: Sofia2 dotnet-api JSON/JsonSSAPBodyBulkReturnMessageConverter.cs:32-80."""
+        """Ids are strings in all dialects.
+
+        Source: Sofia2 dotnet-api JSON/JsonSSAPBodyBulkReturnMessageConverter.cs:32-80.
+        """
         return {
             "objectIds": [legacy_id(object_id) for object_id in self.object_ids],
             "errors": [{"requestBody": body, "responseBody": sentence} for body, sentence in self.errors],
@@ -127,7 +131,8 @@ AnswerData: TypeAlias = NoData | Text | InsertedId | AffectedIds | Rows | BulkRe
 class Answer:
     """The outcome of a request. With an ``error``, ``data`` is not sent.
 
-    ``session_key`` is KEEP but for an accepted JOIN, which carries the session's key. A refused JOIN carries null whatever stands here.
+    ``session_key`` is KEEP but for an accepted JOIN, which carries the session's key. A refused JOIN carries null
+    whatever stands here.
     """
 
     data: AnswerData = field(default_factory=NoData)
@@ -168,9 +173,10 @@ def format_indication(
 def format_indication_rest(
     subscription_id: str, session_key: str | None, ontology: str | None, rows: Rows, *, is_one: bool
 ) -> bytes:
-    """An INDICATION for the callback of a REST subscription. In LEGACY the instances stand one after the other, without brackets.
+    """An INDICATION for the callback of a REST subscription.
 
-    Source: the capture src/test/resources/observations/example-observation.json of AIoTES/SIL-Bridge-Sofia2, Sofia2Bridge.java:183-194.
+    In LEGACY the instances stand one after the other, without brackets. Source: AIoTES/SIL-Bridge-Sofia2
+    src/test/resources/observations/example-observation.json (a capture) and Sofia2Bridge.java:183-194.
     """
     if is_one:
         return format_indication(subscription_id, session_key, ontology, Dialect.ONE, rows)
@@ -180,7 +186,7 @@ def format_indication_rest(
 
 
 def format_command_indication(subscription_id: str, dialect: Dialect, command: Command) -> bytes:
-    """The INDICATION that a COMMAND gives to one SUBSCRIBECOMMAND, in the dialect of the latter (over REST: STRING or ONE)."""
+    """The INDICATION of a COMMAND for one SUBSCRIBECOMMAND, in the dialect of the latter (over REST: STRING or ONE)."""
     data = Json(
         {
             "thinkp": command.kp,
@@ -194,7 +200,7 @@ def format_command_indication(subscription_id: str, dialect: Dialect, command: C
 
 @dataclass(frozen=True, slots=True)
 class InsertAnswerTemplate:
-    """The answer to every accepted INSERT without messageId of one session, but for the id: ``head + 24 hex digits + tail``."""
+    """The answer to every accepted INSERT without messageId of one session: ``head + 24 hex digits + tail``."""
 
     head: bytes
     tail: bytes
@@ -223,7 +229,7 @@ def data_json(data: AnswerData, dialect: Dialect) -> bytes:
 
 
 def error_text(error: SibError) -> str:
-    """The sentence for people, with our own code in brackets behind it. Never empty, and not longer than ``ERROR_CHARACTERS_MAX``."""
+    """The sentence for people with our own code in brackets behind it; never empty, and cut to a bound."""
     sentence = error.message.strip() or "The request was refused"
     if len(sentence) > ERROR_CHARACTERS_MAX:
         sentence = sentence[:ERROR_CHARACTERS_MAX] + "..."

@@ -1,6 +1,6 @@
-"""From the parsed body of a request to its typed operation. Items of a BULK go through the same readers as single messages.
+"""From the parsed body of a request to its typed operation. Items of a BULK take the same way as single messages.
 
-Sources: Sofia2 java-api and android-api ssap/body/*.java; what the clients really send is in ``tests/data/client-frames.jsonl``.
+Sources: Sofia2 java-api and android-api ssap/body/*.java; what clients really send is in tests/data/client-frames.jsonl.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NOT_IN_REPORTS = frozenset(
 def read_operation(message_type: MessageType, body: Any) -> Operation:
     """Reads a body (an object, or the array of a BULK).
 
-    Fields that are missing come as None or "": whether that is an error depends on rights and data, which are not known here.
+    Fields that are missing come as None or "": whether that is an error depends on rights and data not known here.
 
     Raises:
         MalformedMessageError: a field has a type or a value that cannot be understood.

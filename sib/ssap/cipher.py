@@ -1,7 +1,8 @@
 """XXTEA as Sofia2's clients do it: with the arithmetic shift of signed 32-bit integers, so not the standard cipher.
 
-A ciphered payload is the Base64 of the ciphered text. In front of a JOIN stands ``<length>#<KP>``, so that the SIB can choose the key.
-Sources: Sofia2 java-api kp/encryption/XXTEA.java:89,145-162 and CypheredSSAPPayloadHandler.java:32-48, javascript-api XXTEA.js:101.
+A ciphered payload is the Base64 of the ciphered text. In front of a JOIN stands ``<length>#<KP>``, so that the SIB can
+choose the key. Sources: Sofia2 java-api kp/encryption/XXTEA.java:89,145-162 and CypheredSSAPPayloadHandler.java:32-48,
+javascript-api XXTEA.js:101.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _CIPHERED = re.compile(r"(?:\d{1,3}#.{0,255}?)?[A-Za-z0-9+/=\r\n]+", re.DOTALL)
 def is_clear(payload: bytes | str) -> bool:
     """Whether a payload goes to the parser as it is.
 
-    It does if its first character that is not blank is ``{``, and also if it cannot be a ciphered one (blank, or characters that Base64 does
-    not have): then the parser says what is wrong with it.
+    It does if its first character that is not blank is ``{``, and also if it cannot be a ciphered one (blank, or with
+    characters that Base64 does not have): then the parser says what is wrong with it.
     """
     if payload[:1] in (b"{", "{"):
         return True

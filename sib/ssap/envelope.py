@@ -44,15 +44,15 @@ class Request:
 class IgnoredPayload(Exception):
     """The payload is not a request and gets no answer: it is blank, or a JSON object without messageType.
 
-    Source: Sofia2 java-api commadmessages/CommandMessageResponse.java (clients publish such objects on the request topic).
+    Source: Sofia2 java-api commadmessages/CommandMessageResponse.java (such objects come on the request topic).
     """
 
 
 class MalformedRequest(MalformedMessageError):
     """A payload that cannot be carried out as a request.
 
-    ``request`` holds what could be read of it, for the answer: the message type found in the text if the JSON is broken (else NONE), the
-    dialect, and the envelope's fields. Its operation means nothing.
+    ``request`` holds what could be read of it, for the answer: the message type (found in the text if the JSON is
+    broken, else NONE), the dialect, and the envelope's fields. Its operation means nothing.
     """
 
     request: Request
@@ -71,8 +71,8 @@ def parse_request(payload: bytes | str, *, fallback: Dialect, size_max: int = ME
 
     Args:
         payload: The clear text of one frame.
-        fallback: The dialect to assume when the body does not tell: the last one told on the connection, else the session's, else that of
-            the transport (STRING on MQTT, OBJECT on WebSocket).
+        fallback: The dialect to assume when the body does not tell: the last one told on the connection, else the
+            session's, else that of the transport (STRING on MQTT, OBJECT on WebSocket).
         size_max: The longest payload that is read, in bytes.
 
     Raises:
@@ -115,7 +115,7 @@ def _read_envelope(payload: bytes | str) -> dict[str, Any]:
         raise
     if envelope.__class__ is not dict:
         raise MalformedMessageError("The message must be a JSON object with messageType and body")
-    return envelope  # type: ignore[no-any-return]
+    return envelope
 
 
 def _fill(request: Request, envelope: dict[str, Any]) -> None:

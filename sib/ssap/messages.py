@@ -69,7 +69,7 @@ QUERY_TYPES: dict[object, QueryType] = {
     "": QueryType.NATIVE,
     "null": QueryType.NATIVE,
     **{kind.value: kind for kind in QueryType},
-    **{ordinal: kind for ordinal, kind in enumerate(QueryType)},
+    **dict(enumerate(QueryType)),
     **{str(ordinal): kind for ordinal, kind in enumerate(QueryType)},
     "HDB": QueryType.BDH,  # python-api's names for BDH and BDC
     "CDB": QueryType.BDC,

@@ -1,6 +1,6 @@
 """The body of a request, typed: what a client wants, whatever the dialect and the gateway it came through.
 
-Texts of queries and instances are normalised (``sib.ssap.text``) but not parsed: the owner of the data parses them once.
+Texts of queries and instances are normalised (``sib.ssap.text``), not parsed: the owner of the data parses them once.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Leave:
 
 @dataclass(slots=True)  # not frozen: one per message on the hot path, and frozen costs three times as much to make
 class Insert:
-    """Stores an instance (``data``: its JSON text as sent), or runs an inserting statement (``query``); one of them is None.
+    """Stores an instance (``data``: its JSON text as sent), or runs an inserting statement (``query``).
 
-    Both are None when the request had neither.
+    One of the two is None; both are when the request had neither.
     """
 
     data: bytes | str | None

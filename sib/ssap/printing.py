@@ -1,6 +1,6 @@
 """Prints stored values for the wire: extended JSON (ONE), and the spacing of the old Java driver (LEGACY).
 
-Both say the same with the same words; LEGACY only has other blanks: ``{ "k" : v , "k2" : v2}``, ``[ a , b]``, ``{ }``, ``[ ]``.
+Both say the same; LEGACY only has other blanks: ``{ "k" : v , "k2" : v2}``, ``[ a , b]``, ``{ }``, ``[ ]``.
 Clients compare the empty result with ``[ ]`` literally. Source: captures of the real server in AIoTES/SIL-Bridge-Sofia2
 (src/test/resources/observations, Sofia2Client.java:357).
 """
@@ -24,7 +24,7 @@ _REGEX_FLAGS = ((2, "i"), (4, "l"), (8, "m"), (16, "s"), (64, "x"))  # the value
 def print_one(value: Any) -> bytes:
     """The extended JSON of a value, compact: dates ``{"$date":"2014-04-29T08:24:54.005Z"}``, ids ``{"$oid":"..."}``.
 
-    Integers have no point, other numbers are in shortest form; NaN and the infinities, which JSON does not have, are null.
+    Integers have no point, other numbers are in shortest form; NaN and the infinities are null, for JSON has no such.
     """
     try:
         return orjson.dumps(value, _extended, _OPTIONS)

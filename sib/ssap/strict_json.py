@@ -30,8 +30,8 @@ def read_json(text: bytes | str, what: str) -> Any:
         raise MalformedMessageError(f"The {what} is not valid JSON: {error}") from None
     except TypeError:
         raise MalformedMessageError(f"The {what} nests too deeply: at most {NESTING_MAX} levels are read") from None
-    # Text that comes out of the writer as it went into the reader repeats no key: true for most devices, and quickly seen.
-    if written != (text if text.__class__ is bytes else text.encode()) and _repeats_key(text, written):  # type: ignore[union-attr]
+    # A text that is written again as it was read repeats no key: true for most devices, and quickly seen.
+    if written != (text.encode() if isinstance(text, str) else text) and _repeats_key(text, written):
         raise MalformedMessageError(f"The {what} has the same key twice in one object: send each key once")
     return value
 
@@ -39,7 +39,7 @@ def read_json(text: bytes | str, what: str) -> Any:
 def _repeats_key(text: bytes | str, written: bytes) -> bool:
     """Whether an object in a valid text has a key twice; ``written`` is the same without the repetitions.
 
-    A text with as many keys is not looked at closely, so blanks in odd places can hide a repetition; then the last one counts.
+    A text with as many keys is not looked at closely: blanks in odd places can hide a repetition, and the last counts.
     """
     if isinstance(text, bytes):
         text = text.decode()

@@ -1,7 +1,7 @@
 """Normalises the texts inside SSAP bodies as old clients send them: string rules only, nothing is parsed.
 
-Source: Sofia2 android-api ssap/body/SSAPBodyMessage.java:167-178 (braces around any query or data that does not begin with one),
-c-api SsapMessageGenerator.c:283-301 (a second pair of quotes around parameters).
+Sources: Sofia2 android-api ssap/body/SSAPBodyMessage.java:167-178 (braces around any query or data that does not begin
+with one), c-api SsapMessageGenerator.c:283-301 (a second pair of quotes around parameters).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def query_text(value: Any, query_type: QueryType) -> str:
         if not isinstance(value, dict):
             raise MalformedMessageError("The query must be a string")
         value = json_text(value)
-    text = value.strip()
+    text: str = value.strip()
     if text in _EMPTY:
         return ""
     if text[0] == "{" and text[-1] == "}":
@@ -55,7 +55,7 @@ def query_text(value: Any, query_type: QueryType) -> str:
 
 
 def instance_text(value: Any) -> bytes | str | None:
-    """The text of an instance: as sent if it was text (without braces around a whole object or array), else its JSON."""
+    """The text of an instance: as sent if it was text (less braces around a whole object or array), else its JSON."""
     if value is None:
         return None
     if not isinstance(value, str):
