@@ -1,0 +1,76 @@
+"""The configuration inside one transaction: repositories by name over one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from sib.errors import NotFoundError
+from storage.bdc.models import Base, ConfigCounter, Kp, Ontology, User
+
+if TYPE_CHECKING:
+    from storage.bdc.definitions import AssetRepository, QueryRepository, SettingRepository, TemplateRepository
+    from storage.bdc.kps import InstanceRepository, KpRepository, TokenRepository
+    from storage.bdc.ontologies import OntologyRepository
+    from storage.bdc.users import UserRepository
+
+
+class Configuration:
+    """Users, ontologies, KPs and the rest, as one transaction sees and changes them.
+
+    Given by ``Bdc.read()`` (nothing is kept) and ``Bdc.change()`` (everything is kept together, and the configuration
+    version is counted up if anything changed). Not to be used after its block.
+    """
+
+    def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
+        from storage.bdc import definitions, kps, ontologies, users
+
+        self.connection = connection
+        self.now = now
+        self.is_changed = False
+        self.users: UserRepository = users.UserRepository(self)
+        self.templates: TemplateRepository = definitions.TemplateRepository(self)
+        self.ontologies: OntologyRepository = ontologies.OntologyRepository(self)
+        self.kps: KpRepository = kps.KpRepository(self)
+        self.tokens: TokenRepository = kps.TokenRepository(self)
+        self.instances: InstanceRepository = kps.InstanceRepository(self)
+        self.queries: QueryRepository = definitions.QueryRepository(self)
+        self.assets: AssetRepository = definitions.AssetRepository(self)
+        self.settings: SettingRepository = definitions.SettingRepository(self)
+
+    def version(self) -> int:
+        """The number of the configuration before this transaction's own changes."""
+        return int(self.connection.execute(select(ConfigCounter.version)).scalar_one())
+
+    def finish(self) -> None:
+        """Count the version up if anything changed; the owner of the transaction calls it before the commit."""
+        if self.is_changed:
+            self.connection.execute(update(ConfigCounter).values(version=ConfigCounter.version + 1))
+
+    # What repositories share.
+
+    def store(self, table: type[Base], key: Mapping[str, Any], values: Mapping[str, Any], *, is_new: bool) -> None:
+        """Insert or update the one row that ``key`` (columns and values) names."""
+        self.is_changed = True
+        if is_new:
+            self.connection.execute(insert(table).values(**key, **values))
+        else:
+            self.connection.execute(update(table).filter_by(**key).values(**values))
+
+    def user_id(self, name: str) -> int:
+        return self._id_of(User, name, "user")
+
+    def ontology_id(self, name: str) -> int:
+        return self._id_of(Ontology, name, "ontology")
+
+    def kp_id(self, name: str) -> int:
+        return self._id_of(Kp, name, "KP")
+
+    def _id_of(self, table: type[User] | type[Ontology] | type[Kp], name: str, kind: str) -> int:
+        found = self.connection.execute(select(table.id).where(table.name == name)).scalar()
+        if found is None:
+            raise NotFoundError(f"There is no {kind} {name!r} (names are case-sensitive).")
+        return int(found)

@@ -1,0 +1,178 @@
+"""Connections to the BDC: one per call, safe for several threads and several processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import OperationalError as SqliteOperationalError
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from sib.errors import ConfigurationError, StoreError, StoreUnavailableError
+
+BUSY_TIMEOUT_MS = 5000
+"""How long a writer waits for another process to finish its transaction."""
+CONNECTIONS_KEPT = 4
+CONNECTIONS_MAX = 16
+WRITES = "bdc_writes"
+
+_DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "oracle": "oracle+oracledb"}
+
+
+class Database:
+    """Transactions on the BDC; every failure comes out as a SibError."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writer = engine.execution_options(**{WRITES: True})
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent view; nothing written in it is kept.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached or stays locked.
+        """
+        with _translated_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back when the block raises.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached, stays locked or its disk is full.
+                Nothing was written.
+            StoreError: the database refused what was written; nothing was written.
+        """
+        with _translated_errors(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def migration(self) -> Iterator[Connection]:
+        """A transaction that may rebuild tables: SQLite would else delete the rows that refer to a dropped table."""
+        with _translated_errors(), self._writer.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            is_sqlite = self.engine.dialect.name == "sqlite"
+            if is_sqlite:
+                raw.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if is_sqlite:
+                    raw.execute("PRAGMA foreign_keys=ON")
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else "all connections are in use"
+        raise StoreUnavailableError(f"The configuration database cannot be used now ({reason}): try again.") from error
+    except IntegrityError as error:
+        # The driver's text may hold the value, which may be a token.
+        raise StoreError("The configuration database refused the change: a name is taken or still used.") from error
+    except SQLAlchemyError as error:
+        raise StoreError(f"The configuration database refused the operation ({type(error).__name__}).") from error
+
+
+def parse_url(url: str) -> URL:
+    """Read a BDC URL: ``sqlite:///path``, ``mysql://…`` or ``oracle://…``; a password never appears in an error.
+
+    Raises:
+        ConfigurationError: it is no URL of a database that the BDC can use.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("The BDC URL cannot be read: write sqlite:////data/bdc.db.") from None
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise ConfigurationError("The BDC needs a file that several processes can open: sqlite:///path/to/bdc.db.")
+        return parsed
+    if parsed.get_backend_name() not in _DRIVERS:
+        raise ConfigurationError(
+            f"The BDC cannot be on {parsed.get_backend_name()!r}: use sqlite, mysql, mariadb or oracle."
+        )
+    return parsed if "+" in parsed.drivername else parsed.set(drivername=_DRIVERS[parsed.drivername])
+
+
+def make_engine(url: str) -> Engine:
+    """An engine whose transactions are what the BDC needs. Makes a SQLite file, readable by its owner only.
+
+    Raises:
+        ConfigurationError: the URL cannot be used, its driver is missing or its folder cannot be written.
+    """
+    parsed = parse_url(url)
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite:
+        _make_private_file(Path(str(parsed.database)))
+    try:
+        engine = create_engine(
+            parsed,
+            pool_size=CONNECTIONS_KEPT,
+            max_overflow=CONNECTIONS_MAX - CONNECTIONS_KEPT,
+            pool_pre_ping=not is_sqlite,
+            hide_parameters=True,  # tokens and keys are parameters; they must not get into error texts
+        )
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigurationError(f"The driver for this BDC is not installed: {error}.") from None
+    if is_sqlite:
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_private_file(path: Path) -> None:
+    # The BDC holds tokens and cipher keys. SQLite gives -wal and -shm the permissions of the database itself.
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise ConfigurationError(f"The BDC file {path} cannot be written: {error.strerror}.") from None
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, see _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    _switch_to_wal(cursor)
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    # The first switch needs the file alone and does not wait for the busy timeout.
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except SqliteOperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer that began as a reader could not wait for another writer: SQLite refuses it at once with "locked".
+    is_writer = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")

@@ -1,0 +1,198 @@
+"""Who joins, and what he may do: the reads behind JOIN and behind every check of a session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, and_, bindparam, select
+from sqlalchemy.orm import aliased
+
+from sib.access import Identity, Permission, Rights, Role, check_may_join, rights_of
+from sib.errors import AuthenticationError, NotFoundError
+from storage.bdc.engine import Database
+from storage.bdc.models import Kp, KpOntology, Ontology, OntologyPermission, Token, User
+from storage.bdc.passwords import PasswordChecker
+from storage.bdc.types import is_set
+
+KEYS_A_STATEMENT = 500
+"""How many names go into one IN list; Oracle allows 1000."""
+
+_NOT_A_KP = "The token is not valid for this KP: check the instance (KP:instance) and the token, then JOIN again."
+_USER_REFUSED = "User or password are wrong, or the KP does not exist: check them, then JOIN again."
+_BY_USER = "user"
+
+_IDENTIFY = (
+    select(Kp.cipher_key, Kp.is_cipher_only, User.name.label("user"), User.role)
+    .join(Token, Token.kp_id == Kp.id)
+    .join(User, User.id == Kp.owner_id)
+    .where(
+        Token.token == bindparam("token"), Kp.name == bindparam("kp"), is_set(Token.is_active), is_set(User.is_active)
+    )
+)
+_IDENTIFY_USER = select(User.name, User.password_hash, User.role, User.is_active).where(User.name == bindparam("user"))
+_KP = select(Kp.cipher_key, Kp.is_cipher_only, User.name.label("owner")).join(User, User.id == Kp.owner_id)
+_KP_BY_NAME = _KP.where(Kp.name == bindparam("kp"))
+
+_OWNER = aliased(User)
+_JOINED = aliased(User)
+_RIGHTS = (
+    select(
+        Ontology.name,
+        Ontology.is_public,
+        _OWNER.name.label("owner"),
+        _JOINED.role,
+        OntologyPermission.permission,
+    )
+    .select_from(Kp)
+    .join(KpOntology, KpOntology.kp_id == Kp.id)
+    .join(Ontology, Ontology.id == KpOntology.ontology_id)
+    .join(_OWNER, _OWNER.id == Ontology.owner_id)
+    .join(_JOINED, and_(_JOINED.name == bindparam("user"), is_set(_JOINED.is_active)))
+    .outerjoin(
+        OntologyPermission,
+        and_(OntologyPermission.ontology_id == Ontology.id, OntologyPermission.user_id == _JOINED.id),
+    )
+    .where(Kp.name == bindparam("kp"))
+)
+
+Item = TypeVar("Item")
+
+
+def chunks(items: Iterable[Item], size: int = KEYS_A_STATEMENT) -> Iterator[list[Item]]:
+    """The items in lists of at most ``size``."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def credential_of(token: str) -> str:
+    """What a session keeps of the token it was opened with: enough to recognise it, useless to join with."""
+    return "token:" + hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class Identities:
+    """Answers who somebody is. Every call is one transaction; safe for threads."""
+
+    def __init__(self, database: Database, monotonic: Callable[[], float]) -> None:
+        self._database = database
+        self._passwords = PasswordChecker(monotonic)
+
+    def identify(self, kp: str, token: str) -> Identity:
+        """The identity of a JOIN by token: the owner of the KP.
+
+        Raises:
+            AuthenticationError: no such KP, not its token, the token is off, or the owner is not active; all in
+                the same words.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(_IDENTIFY, {"kp": kp, "token": token}).first()
+        if row is None:
+            raise AuthenticationError(_NOT_A_KP)
+        return Identity(kp, row.user, Role(row.role), row.cipher_key, row.is_cipher_only, credential_of(token))
+
+    def identify_user(self, kp: str, user: str, password: str) -> Identity:
+        """The identity of a JOIN by user and password, who owns the KP or is ADMINISTRADOR.
+
+        Raises:
+            AuthenticationError: user, password or KP are wrong, the user is not active or may not join as this KP.
+        """
+        role = self.log_in(user, password)
+        with self._database.read() as connection:
+            row = connection.execute(_KP_BY_NAME, {"kp": kp}).first()
+        if row is None:
+            raise AuthenticationError(_USER_REFUSED)
+        check_may_join(kp, row.owner, user, role)
+        return Identity(kp, user, role, row.cipher_key, row.is_cipher_only, _BY_USER)
+
+    def log_in(self, user: str, password: str) -> Role:
+        """Check user and password alone (REST with Basic authentication, the console).
+
+        Raises:
+            AuthenticationError: no such user, wrong password, or not active.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(_IDENTIFY_USER, {"user": user}).first()
+        if not self._passwords.is_right(row.password_hash if row else "", password) or row is None or not row.is_active:
+            raise AuthenticationError(_USER_REFUSED)
+        return Role(row.role)
+
+    def recheck(self, holders: Sequence[tuple[str, str, str]]) -> list[Identity | None]:
+        """Check sessions again after a change of the configuration.
+
+        Args:
+            holders: (kp, user, credential) of each session.
+
+        Returns:
+            In the same order what each is now; None for one that could no longer join.
+        """
+        kps, tokens, users = self._load_for_recheck({kp for kp, _, _ in holders}, {user for _, user, _ in holders})
+        return [_identity_now(holder, kps, tokens, users) for holder in holders]
+
+    def cipher_of(self, kp: str) -> tuple[str, bool]:
+        """The cipher key of a KP and whether it must be used.
+
+        Raises:
+            AuthenticationError: there is no such KP.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(_KP_BY_NAME, {"kp": kp}).first()
+        if row is None:
+            raise AuthenticationError(_NOT_A_KP)
+        return row.cipher_key, row.is_cipher_only
+
+    def owner_of(self, kp: str) -> str:
+        """The owner of a KP.
+
+        Raises:
+            NotFoundError: there is no such KP.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(_KP_BY_NAME, {"kp": kp}).first()
+        if row is None:
+            raise NotFoundError(f"There is no KP {kp!r} (names are case-sensitive).")
+        return str(row.owner)
+
+    def rights(self, kp: str, user: str) -> dict[str, Rights]:
+        """The ontologies registered with the KP, active or not, and what the user may do there (possibly nothing)."""
+        with self._database.read() as connection:
+            rows = connection.execute(_RIGHTS, {"kp": kp, "user": user}).all()
+        return {row.name: _row_rights(user, row) for row in rows}
+
+    def _load_for_recheck(
+        self, kp_names: set[str], user_names: set[str]
+    ) -> tuple[dict[str, Row[Any]], set[tuple[str, str]], dict[str, Role]]:
+        kps: dict[str, Row[Any]] = {}
+        tokens: set[tuple[str, str]] = set()
+        users: dict[str, Role] = {}
+        with self._database.read() as connection:
+            for names in chunks(kp_names):
+                kps |= {row.name: row for row in connection.execute(_KP.add_columns(Kp.name).where(Kp.name.in_(names)))}
+                statement = select(Kp.name, Token.token).join(Kp, Kp.id == Token.kp_id)
+                rows = connection.execute(statement.where(Kp.name.in_(names), is_set(Token.is_active)))
+                tokens |= {(row.name, credential_of(row.token)) for row in rows}
+            for names in chunks(user_names):
+                statement = select(User.name, User.role).where(User.name.in_(names), is_set(User.is_active))
+                users |= {row.name: Role(row.role) for row in connection.execute(statement)}
+        return kps, tokens, users
+
+
+def _identity_now(
+    holder: tuple[str, str, str], kps: dict[str, Row[Any]], tokens: set[tuple[str, str]], users: dict[str, Role]
+) -> Identity | None:
+    kp, user, credential = holder
+    row, role = kps.get(kp), users.get(user)
+    if row is None or role is None:
+        return None
+    if credential == _BY_USER:
+        is_still_good = user == row.owner or role is Role.ADMINISTRADOR
+    else:
+        is_still_good = user == row.owner and (kp, credential) in tokens
+    return Identity(kp, user, role, row.cipher_key, row.is_cipher_only, credential) if is_still_good else None
+
+
+def _row_rights(user: str, row: Row[*tuple[Any, ...]]) -> Rights:
+    permission = None if row.permission is None else Permission(row.permission)
+    return rights_of(user, Role(row.role), owner=row.owner, is_public=row.is_public, permission=permission)

@@ -1,0 +1,156 @@
+"""Persistent MQTT sessions and the messages that wait for their clients. The bounds of a queue are the gateway's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, func, insert, select
+
+from sib.errors import LimitError
+from storage.bdc.engine import Database
+from storage.bdc.models import MqttMessage, MqttSession
+from storage.bdc.records import MqttMessageRecord, MqttSessionRecord, QueueState
+
+CLIENT_ID_CHARS_MAX = 255
+
+
+class MqttStore:
+    """The MQTT sessions. Every call is one transaction; safe for threads and processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, gateway: str | None = None) -> list[MqttSessionRecord]:
+        """The sessions that one gateway saved last, or all."""
+        statement = select(MqttSession.__table__)
+        if gateway is not None:
+            statement = statement.where(MqttSession.gateway == gateway)
+        with self._database.read() as connection:
+            return [_session_record(row) for row in connection.execute(statement)]
+
+    def get(self, client_id: str) -> MqttSessionRecord | None:
+        """The session of a client, whichever gateway saved it."""
+        statement = select(MqttSession.__table__).where(MqttSession.client_id == client_id)
+        with self._database.read() as connection:
+            row = connection.execute(statement).first()
+        return None if row is None else _session_record(row)
+
+    def save(self, session: MqttSessionRecord) -> None:
+        """Write a session, also one that is there already. Idempotent; durable when it returns.
+
+        Raises:
+            LimitError: the client id has more than 255 characters.
+        """
+        if len(session.client_id) > CLIENT_ID_CHARS_MAX:
+            raise LimitError(f"The client id of a persistent session has at most {CLIENT_ID_CHARS_MAX} characters.")
+        row = {
+            "client_id": session.client_id,
+            "gateway": session.gateway,
+            "subscriptions": session.subscriptions,
+            "expiry_s": session.expiry_s,
+            "disconnected_at": session.disconnected_at,
+        }
+        with self._database.write() as connection:
+            connection.execute(delete(MqttSession).where(MqttSession.client_id == session.client_id))
+            connection.execute(insert(MqttSession).values(row))
+
+    def delete(self, client_id: str) -> None:
+        """Remove a session and what waits for it. Idempotent."""
+        with self._database.write() as connection:
+            connection.execute(delete(MqttMessage).where(MqttMessage.client_id == client_id))
+            connection.execute(delete(MqttSession).where(MqttSession.client_id == client_id))
+
+    def delete_expired(self, now: datetime) -> list[str]:
+        """Remove sessions disconnected for longer than their expiry, and messages past theirs; gives the client ids."""
+        with self._database.write() as connection:
+            rows = connection.execute(
+                select(MqttSession.client_id, MqttSession.expiry_s, MqttSession.disconnected_at).where(
+                    MqttSession.disconnected_at.is_not(None)
+                )
+            )
+            expired = [row.client_id for row in rows if row.disconnected_at + timedelta(seconds=row.expiry_s) <= now]
+            for client_id in expired:
+                connection.execute(delete(MqttMessage).where(MqttMessage.client_id == client_id))
+                connection.execute(delete(MqttSession).where(MqttSession.client_id == client_id))
+            connection.execute(delete(MqttMessage).where(MqttMessage.expires_at <= now))
+        return expired
+
+    def enqueue(self, messages: Sequence[MqttMessageRecord]) -> None:
+        """Keep messages for their clients; durable when it returns.
+
+        Raises:
+            StoreError: a client's queue has a message of that number already; none was kept.
+        """
+        if not messages:
+            return
+        with self._database.write() as connection:
+            connection.execute(insert(MqttMessage), [_message_row(message) for message in messages])
+
+    def dequeue(self, delivered: Sequence[tuple[str, int]]) -> None:
+        """Forget messages, given by client id and number. Idempotent."""
+        if not delivered:
+            return
+        statement = delete(MqttMessage).where(
+            MqttMessage.client_id == bindparam("client"), MqttMessage.seq_no == bindparam("seq")
+        )
+        with self._database.write() as connection:
+            connection.execute(statement, [{"client": client_id, "seq": number} for client_id, number in delivered])
+
+    def queue(self, client_id: str, limit: int, *, after: int = 0) -> list[MqttMessageRecord]:
+        """The first ``limit`` messages with a number above ``after`` that wait for a client, in order."""
+        statement = (
+            select(MqttMessage.__table__)
+            .where(MqttMessage.client_id == client_id, MqttMessage.seq_no > after)
+            .order_by(MqttMessage.seq_no)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [_message_record(row) for row in connection.execute(statement)]
+
+    def queue_state(self, client_id: str) -> QueueState:
+        """How much waits for a client."""
+        statement = select(func.count(), func.sum(MqttMessage.size_bytes), func.max(MqttMessage.seq_no)).where(
+            MqttMessage.client_id == client_id
+        )
+        with self._database.read() as connection:
+            messages, size_bytes, last_number = connection.execute(statement).one()
+        return QueueState(messages, int(size_bytes or 0), int(last_number or 0))
+
+
+def _session_record(row: Row[Any]) -> MqttSessionRecord:
+    return MqttSessionRecord(
+        client_id=row.client_id,
+        gateway=row.gateway,
+        subscriptions=row.subscriptions,
+        expiry_s=row.expiry_s,
+        disconnected_at=row.disconnected_at,
+    )
+
+
+def _message_row(message: MqttMessageRecord) -> dict[str, Any]:
+    return {
+        "client_id": message.client_id,
+        "seq_no": message.number,
+        "topic": message.topic,
+        "payload": message.payload,
+        "size_bytes": len(message.payload) + len(message.topic),
+        "qos": message.qos,
+        "is_retained": message.retain,
+        "properties": message.properties,
+        "expires_at": message.expires_at,
+    }
+
+
+def _message_record(row: Row[Any]) -> MqttMessageRecord:
+    return MqttMessageRecord(
+        client_id=row.client_id,
+        number=row.seq_no,
+        topic=row.topic,
+        payload=row.payload,
+        qos=row.qos,
+        retain=row.is_retained,
+        properties=row.properties,
+        expires_at=row.expires_at,
+    )
