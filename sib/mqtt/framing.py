@@ -11,7 +11,7 @@ HEADER_BYTES_MAX = 5
 
 
 def decode_length(data: bytes, at: int) -> tuple[int, int]:
-    """The remaining length whose first byte is at ``at``, and where the body begins; (-1, 0): it is not complete yet."""
+    """The remaining length that begins at ``at``, and where the body begins; (-1, 0): it is not complete."""
     length = 0
     for shift in (0, 7, 14, 21):
         if at >= len(data):

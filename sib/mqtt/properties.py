@@ -6,9 +6,10 @@ message is passed on. Source: MQTT 5, section 2.2.2 and table 2-4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sib.mqtt import wire
 from sib.mqtt.errors import MqttProtocolError, malformed
@@ -131,7 +132,7 @@ def _decode_value(data: bytes, at: int, kind: int) -> tuple[PropertyValue, int]:
     return _READERS[kind](data, at)
 
 
-_READERS = {
+_READERS: dict[int, Callable[[bytes, int], tuple[PropertyValue, int]]] = {
     _BYTE: wire.decode_byte,
     _UINT16: wire.decode_uint16,
     _UINT32: wire.decode_uint32,
@@ -177,3 +178,24 @@ def number_in(properties: Properties, identifier: int) -> int | None:
 def without(properties: Properties, *identifiers: int) -> Properties:
     """The properties but those named."""
     return tuple(pair for pair in properties if pair[0] not in identifiers)
+
+
+def to_json(properties: Properties) -> list[list[Any]]:
+    """Properties as plain JSON; binary values as ``{"base64": ...}``."""
+    return [
+        [identifier, {"base64": b64encode(value).decode()} if isinstance(value, bytes) else value]
+        for identifier, value in properties
+    ]
+
+
+def from_json(stored: Iterable[Sequence[Any]]) -> Properties:
+    """The inverse of ``to_json``, also after a round through JSON text."""
+    return tuple((identifier, _value_from_json(value)) for identifier, value in stored)
+
+
+def _value_from_json(value: Any) -> PropertyValue:
+    if isinstance(value, dict):
+        return b64decode(value["base64"])
+    if isinstance(value, list):
+        return (str(value[0]), str(value[1]))
+    return value  # type: ignore[no-any-return]

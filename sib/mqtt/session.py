@@ -26,7 +26,8 @@ _STATE_FORMAT = 1
 class Message:
     """An application message on its way to one subscriber, at the QoS it is sent with.
 
-    ``expires_at_s`` is on the endpoint's clock, None = never. ``number`` is its place in the stored queue, 0 = not stored.
+    ``expires_at_s`` is on the endpoint's clock, None = never.
+    ``number`` is its place in the stored queue, 0 = not stored.
     """
 
     __slots__ = ("expires_at_s", "is_retain", "number", "payload", "properties", "qos", "subscription_ids", "topic")
@@ -87,6 +88,7 @@ class Session:
         "decided",
         "expiry_s",
         "in_flight",
+        "is_stored",
         "left_at_s",
         "queue_bytes",
         "subscriptions",
@@ -99,6 +101,8 @@ class Session:
         self.expiry_s = expiry_s
         """Seconds that the session outlives its connection; 0 = not at all."""
         self.connection: Any = None
+        self.is_stored = False
+        """Whether the store knows of it."""
         self.left_at_s = 0.0
         self.will: Will | None = None
         self.subscriptions: dict[str, Subscription] = {}
@@ -208,7 +212,7 @@ class Session:
         return self.decided is not None and packet_id in self.decided
 
     def forget_undecided(self, connection: object) -> None:
-        """The requests of this connection could not be decided: the client's PUBLISHes run again when they come again."""
+        """What this connection brought could not be decided: such a PUBLISH runs again when it comes again."""
         if self.undecided:
             self.undecided = {key: value for key, value in self.undecided.items() if value is not connection}
 
@@ -217,7 +221,7 @@ class Session:
         if self.decided and packet_id in self.decided:
             self.decided.remove(packet_id)
             return True
-        return bool(self.undecided) and self.undecided is not None and self.undecided.pop(packet_id, None) is not None
+        return self.undecided is not None and self.undecided.pop(packet_id, None) is not None
 
     @property
     def decided_count(self) -> int:
@@ -225,37 +229,24 @@ class Session:
 
     # What is stored
 
-    def to_state(self, left_at_s: float) -> dict[str, Any]:
-        """What is stored of a persistent session, as plain JSON; the queue is stored message by message."""
+    def to_state(self) -> dict[str, Any]:
+        """What is stored of a persistent session beside its expiry, as plain JSON. The queue is stored by message."""
         return {
             "format": _STATE_FORMAT,
-            "expiry_s": self.expiry_s,
-            "left_at_s": left_at_s,
             "subscriptions": {
-                pattern: [
-                    s.qos,
-                    int(s.is_no_local),
-                    int(s.is_retain_as_published),
-                    s.retain_handling,
-                    s.subscription_id,
-                ]
+                pattern: [s.qos, s.is_no_local, s.is_retain_as_published, s.retain_handling, s.subscription_id]
                 for pattern, s in self.subscriptions.items()
             },
             "decided": sorted(self.decided or ()),
         }
 
     @classmethod
-    def from_state(cls, client_id: str, state: dict[str, Any], *, packet_id: int = 0) -> Session:
+    def from_state(cls, client_id: str, state: dict[str, Any], *, expiry_s: int, packet_id: int = 0) -> Session:
         """A session as it was stored.
 
-        Args:
-            packet_id: Where packet ids go on from; a random one, since the client may remember ids of before.
+        Packet ids go on from ``packet_id``: a random one, since the client may remember ids from before.
         """
-        session = cls(client_id, expiry_s=int(state["expiry_s"]), packet_id=packet_id)
-        for pattern, (qos, is_no_local, is_retain_as_published, handling, identifier) in state["subscriptions"].items():
-            session.subscriptions[pattern] = Subscription(
-                qos, bool(is_no_local), bool(is_retain_as_published), handling, identifier
-            )
+        session = cls(client_id, expiry_s=expiry_s, packet_id=packet_id)
+        session.subscriptions = {pattern: Subscription(*fields) for pattern, fields in state["subscriptions"].items()}
         session.decided = set(state["decided"]) or None
-        session.left_at_s = float(state["left_at_s"])
         return session

@@ -34,7 +34,7 @@ def is_topic_filter(pattern: str) -> bool:
 
 
 def split_share(pattern: str) -> tuple[str | None, str] | None:
-    """``$share/GROUP/FILTER`` as (group, filter), any other filter as (None, filter); None when it is no good filter."""
+    """``$share/GROUP/FILTER`` as (group, filter), others as (None, filter); None when it is no good filter."""
     group: str | None = None
     if pattern.startswith(SHARE_PREFIX):
         group, _, pattern = pattern[len(SHARE_PREFIX) :].partition("/")

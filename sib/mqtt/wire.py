@@ -50,24 +50,28 @@ def decode_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def decode_byte(data: bytes, at: int) -> tuple[int, int]:
+    """One byte."""
     if at >= len(data):
         raise malformed("the packet ends before its fields do")
     return data[at], at + 1
 
 
 def decode_uint16(data: bytes, at: int) -> tuple[int, int]:
+    """Two bytes, big-endian."""
     if at + 2 > len(data):
         raise malformed("the packet ends before its fields do")
     return data[at] << 8 | data[at + 1], at + 2
 
 
 def decode_uint32(data: bytes, at: int) -> tuple[int, int]:
+    """Four bytes, big-endian."""
     if at + 4 > len(data):
         raise malformed("the packet ends before its fields do")
     return int.from_bytes(data[at : at + 4], "big"), at + 4
 
 
 def decode_binary(data: bytes, at: int) -> tuple[bytes, int]:
+    """Binary data with its two-byte length in front."""
     size, at = decode_uint16(data, at)
     end = at + size
     if end > len(data):
@@ -76,6 +80,7 @@ def decode_binary(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def decode_string(data: bytes, at: int) -> tuple[str, int]:
+    """A UTF-8 string with its two-byte length in front."""
     raw, at = decode_binary(data, at)
     return decode_text(raw), at
 
@@ -92,10 +97,12 @@ def decode_text(raw: bytes) -> str:
 
 
 def encode_binary(value: bytes) -> bytes:
+    """Binary data with its length in front. At most ``STRING_BYTES_MAX`` bytes."""
     if len(value) > STRING_BYTES_MAX:
         raise ValueError("a string has more than 65,535 bytes")
     return encode_uint16(len(value)) + value
 
 
 def encode_string(value: str) -> bytes:
+    """A UTF-8 string with its length in front. At most ``STRING_BYTES_MAX`` bytes."""
     return encode_binary(value.encode())

@@ -1,0 +1,471 @@
+"""The MQTT endpoint of a gateway: its listeners, sessions and connections. MQTT 3.1, 3.1.1 and 5, in this process.
+
+Start reading here: ``MqttEndpoint`` holds what connections share, ``mqtt_connection`` is one of them, ``mqtt_control``
+what each packet does, ``mqtt_pubsub`` the ordinary publish/subscribe, ``mqtt_store`` what outlives the process.
+Invariant: no PUBACK or PUBREC before the host says that the request is decided (or, between devices, before the message
+is stored for those who are away), and acknowledgements leave in the order in which the PUBLISHes came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from actors.gateway.mqtt_connection import MqttConnection
+from actors.gateway.mqtt_options import NOT_SUBSCRIBED, ListenerOptions, MqttHost, MqttLimits, MqttStats, SsapChannel
+from actors.gateway.mqtt_pubsub import PubSub
+from actors.gateway.mqtt_store import (
+    MemorySessionStore,
+    MqttSessionStore,
+    StoredMessage,
+    StoredSession,
+    StoreWriter,
+)
+from actors.gateway.mqtt_stream import MqttStream
+from sib.mqtt.errors import Reason
+from sib.mqtt.kp_topics import INDICATION, OWN_TOPICS, own_topic, own_topic_kind
+from sib.mqtt.properties import from_json, to_json
+from sib.mqtt.session import PACKET_ID_MAX, Message, Session
+from sib.mqtt.topics import split_share
+
+__all__ = [
+    "ListenerOptions",
+    "MemorySessionStore",
+    "MqttConnection",
+    "MqttEndpoint",
+    "MqttHost",
+    "MqttLimits",
+    "MqttSessionStore",
+    "MqttStats",
+    "SsapChannel",
+    "StoredMessage",
+    "StoredSession",
+    "start_listener",
+]
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 1.0
+LATE_SWEEP_S = 3.0
+"""A sweep that comes later than this says that the event loop stood still: nobody is closed for being silent."""
+BACKLOG = 2048
+TLS_HANDSHAKE_S = 10.0
+
+
+class MqttEndpoint:
+    """What the connections of a gateway share. Lives on one event loop; nothing here is thread-safe.
+
+    With ``store``, persistent sessions and what waits for them outlive the process.
+    """
+
+    def __init__(
+        self, host: MqttHost, *, store: MqttSessionStore | None = None, limits: MqttLimits | None = None
+    ) -> None:
+        self.host = host
+        self.limits = limits or MqttLimits()
+        self.stats = MqttStats()
+        self.loop = asyncio.get_running_loop()
+        self.clock: Callable[[], float] = self.loop.time
+        self.pubsub = PubSub(self)
+        self.connections: set[MqttConnection] = set()
+        self.sessions: dict[str, Session] = {}
+        self.partial_bytes = 0
+        self.queue_bytes = 0
+        self._store = store
+        self._writer = StoreWriter(store, self.stats) if store is not None else None
+        self._away: dict[str, Session] = {}
+        """Sessions without a connection."""
+        self._counts: dict[int, int] = {}
+        """Connections by listener (the identity of its options)."""
+        self._number = 0
+        self._dirty: list[MqttStream] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._swept_at_s = self.clock()
+        self._sweep_handle: asyncio.TimerHandle | None = None
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Bring back the stored sessions and begin to watch times. Call it before the first listener starts."""
+        if self._store is not None:
+            self._restore(*await self._store.load_all())
+        self._swept_at_s = self.clock()
+        self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
+
+    async def stop(self) -> None:
+        """Close the listeners and all connections (MQTT 5: server shutting down) and write what is to be stored."""
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.disconnect(Reason.SERVER_SHUTTING_DOWN)
+            self.detach(connection)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._writer is not None:
+            await self._writer.drain()
+        await asyncio.sleep(0)
+        for connection in list(self.connections):
+            if connection.write_buffer_bytes == 0:
+                connection.cut()
+
+    def listens(self, server: asyncio.Server) -> None:
+        self._servers.append(server)
+
+    # Connections
+
+    def opened(self, connection: MqttStream) -> None:
+        """A socket has been accepted: too many ones are cut, a few more are kept to be refused politely."""
+        assert isinstance(connection, MqttConnection)
+        key = id(connection.options)
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        self.connections.add(connection)
+        self.stats.connections_accepted += 1
+        connections_max = connection.options.connections_max
+        connection.is_surplus = count > connections_max
+        if count > connections_max + max(16, connections_max // 20):
+            self.stats.connections_refused += 1
+            connection.cut()
+
+    def ended(self, connection: MqttStream) -> None:
+        """The socket is gone."""
+        assert isinstance(connection, MqttConnection)
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self._counts[id(connection.options)] -= 1
+            self.detach(connection)
+
+    def flush_soon(self, connection: MqttStream) -> None:
+        """All that this connection writes in this tick leaves in one call of the transport."""
+        if not self._dirty:
+            self.loop.call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that belongs to a connection."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Sessions
+
+    def take_over(self, client_id: str) -> None:
+        """Close the connection that this client id has, if any. For a client that has gone to another gateway too."""
+        session = self.sessions.get(client_id)
+        if session is not None and session.connection is not None:
+            self.stats.take_overs += 1
+            old: MqttConnection = session.connection
+            old.disconnect(Reason.SESSION_TAKEN_OVER)
+            self.detach(old)
+
+    def resume(self, client_id: str, *, is_clean: bool) -> Session | None:
+        """The session that a CONNECT goes on with; with ``is_clean`` the old one ends."""
+        session = self.sessions.get(client_id)
+        if session is None:
+            return None
+        if is_clean:
+            self._fire_will(session)
+            self._end(session)
+            return None
+        self._away.pop(client_id, None)
+        return session
+
+    def create_session(self, client_id: str) -> Session | None:
+        """A new session; None when there are too many."""
+        if len(self.sessions) >= self.limits.sessions_max:
+            return None
+        session = self.sessions[client_id] = Session(client_id)
+        return session
+
+    def attach(self, session: Session, connection: MqttConnection) -> None:
+        """The client is there: from now on its messages go to this connection."""
+        session.connection = connection
+        connection.session = session
+        for kind in range(len(OWN_TOPICS) if connection.options.ssap else 0):
+            subscription = session.subscriptions.get(own_topic(kind, connection.client_id))
+            if subscription is not None:
+                connection.grant(kind, subscription.qos)
+        self.save(session)
+        if connection.options.ssap:
+            connection.channel = self.host.connected(connection)
+        connection.send_again()
+        self.pump(session)
+
+    def detach(self, connection: MqttConnection) -> None:
+        """The client is gone. Its session goes on if it is persistent. Does nothing the second time."""
+        session = connection.session
+        channel, connection.channel = connection.channel, None
+        if channel is not None:
+            channel.closed()
+        if session is None or session.connection is not connection:
+            return
+        session.connection = None
+        session.left_at_s = self.clock()
+        if session.will is not None:
+            delay_s = min(session.will.delay_s, session.expiry_s)
+            if delay_s:
+                self.loop.call_later(delay_s, self._fire_will_if_away, session, session.will)
+            else:
+                self._fire_will(session)
+        if session.is_persistent:
+            self._away[session.client_id] = session
+            self.save(session)
+        else:
+            self._end(session)
+
+    def _fire_will(self, session: Session) -> None:
+        will, session.will = session.will, None
+        if will is not None:
+            self.pubsub.publish_will(will, session)
+
+    def _fire_will_if_away(self, session: Session, will: object) -> None:
+        if session.will is will and session.connection is None:
+            self._fire_will(session)
+
+    def _end(self, session: Session) -> None:
+        for pattern in session.subscriptions:
+            group, plain = split_share(pattern) or (None, pattern)
+            self.pubsub.unsubscribe(session, plain, group)
+        session.subscriptions.clear()
+        self.queue_bytes -= session.queue_bytes
+        self._away.pop(session.client_id, None)
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+            if self._writer is not None and session.is_stored:
+                self._writer.delete(session.client_id)
+
+    def save(self, session: Session) -> asyncio.Future[None] | None:
+        """Store a persistent session. Returns what to wait for until it is durable; None = nothing."""
+        if self._writer is None:
+            return None
+        if not session.is_persistent:
+            if session.is_stored:
+                session.is_stored = False
+                self._writer.delete(session.client_id)
+            return None
+        session.is_stored = True
+        left_at_s = None if session.connection is not None else time.time() - (self.clock() - session.left_at_s)
+        return self._writer.save(StoredSession(session.client_id, session.to_state(), session.expiry_s, left_at_s))
+
+    def _restore(self, sessions: Iterable[StoredSession], messages: Iterable[StoredMessage]) -> None:
+        now, epoch_s = self.clock(), time.time()
+        for stored in sessions:
+            session = Session.from_state(
+                stored.client_id, stored.state, expiry_s=stored.expiry_s, packet_id=secrets.randbelow(PACKET_ID_MAX)
+            )
+            session.is_stored = True
+            # One that was connected when the process died has left now.
+            session.left_at_s = now - max(0.0, epoch_s - stored.left_at_s) if stored.left_at_s is not None else now
+            self.sessions[stored.client_id] = self._away[stored.client_id] = session
+            for pattern, subscription in session.subscriptions.items():
+                group, plain = split_share(pattern) or (None, pattern)
+                if own_topic_kind(pattern, stored.client_id) is None:
+                    self.pubsub.subscribe(session, plain, subscription, group)
+        for entry in messages:
+            owner = self.sessions.get(entry.client_id)
+            self._number = max(self._number, entry.number)
+            if owner is not None:
+                expires_at_s = None if entry.expires_at_s is None else now + entry.expires_at_s - epoch_s
+                message = Message(
+                    entry.topic,
+                    entry.payload,
+                    entry.qos,
+                    is_retain=entry.is_retain,
+                    properties=from_json(entry.properties),
+                    expires_at_s=expires_at_s,
+                )
+                message.number = entry.number
+                self._queue(owner, message)
+
+    # Messages to clients
+
+    def indicate(self, client_id: str, payload: bytes) -> asyncio.Future[None] | None:
+        """Send one INDICATION to a client's topic of indications; see ``deliver_indications``."""
+        return self._deliver_own([(client_id, payload)])
+
+    async def deliver_indications(self, indications: Iterable[tuple[str, bytes]]) -> None:
+        """Send INDICATIONs, in order per client. When this returns, those for persistent sessions are durable.
+
+        A client that subscribed at QoS 1 or 2 in a persistent session gets them also when it is away now. Others get
+        them only while they are connected: else they are dropped and counted (``dropped_offline``).
+
+        Raises:
+            StoreUnavailableError: Retryable. Those for persistent sessions were not sent; the others were.
+        """
+        waiting = self._deliver_own(indications)
+        if waiting is not None:
+            await waiting
+
+    def _deliver_own(self, indications: Iterable[tuple[str, bytes]]) -> asyncio.Future[None] | None:
+        numbered: list[tuple[Session, Message]] = []
+        for client_id, payload in indications:
+            session = self.sessions.get(client_id)
+            if session is None:
+                self.stats.dropped_offline += 1
+                continue
+            topic = own_topic(INDICATION, client_id)
+            subscription = session.subscriptions.get(topic)
+            connection: MqttConnection | None = session.connection
+            if subscription is not None and subscription.qos and session.is_persistent:
+                self.stats.indications_sent += 1
+                numbered.append((session, Message(topic, payload, subscription.qos)))
+            elif connection is not None:
+                connection._send_own(INDICATION, payload)
+            else:
+                self.stats.dropped_offline += 1
+        return self.deliver_all(numbered) if numbered else None
+
+    def deliver_all(self, deliveries: list[tuple[Session, Message]]) -> asyncio.Future[None] | None:
+        """Deliver messages; those of QoS 1 and 2 for persistent sessions are stored first.
+
+        Returns what to wait for until they are durable; None = nothing.
+        """
+        writer = self._writer
+        durable: list[tuple[Session, Message]] = []
+        for session, message in deliveries:
+            if writer is not None and message.qos and session.is_persistent:
+                self._number += 1
+                message.number = self._number
+                durable.append((session, message))
+            else:
+                self.deliver(session, message)
+        if writer is None or not durable:
+            return None
+        stored = writer.enqueue([self._stored_message(session, message) for session, message in durable])
+
+        def go_on(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                for session, message in durable:
+                    self.deliver(session, message)
+
+        stored.add_done_callback(go_on)
+        return stored
+
+    def _stored_message(self, session: Session, message: Message) -> StoredMessage:
+        expires_at_s = None
+        if message.expires_at_s is not None:
+            expires_at_s = time.time() + message.expires_at_s - self.clock()
+        properties = message.properties + tuple((11, identifier) for identifier in message.subscription_ids)
+        return StoredMessage(
+            session.client_id,
+            message.number,
+            message.topic,
+            message.payload,
+            message.qos,
+            message.is_retain,
+            to_json(properties),
+            expires_at_s,
+        )
+
+    def deliver(self, session: Session, message: Message) -> None:
+        """Send a message now, or let it wait: for the client, for room in its window."""
+        connection: MqttConnection | None = session.connection
+        if not message.qos:
+            if connection is not None:
+                connection.send(message)
+            else:
+                self.stats.dropped_offline += 1
+        elif connection is not None and connection.has_room and not session.queue_count:
+            if not connection.send_numbered(message):
+                self.forget(session, message)
+        elif connection is not None or (session.is_persistent and self.sessions.get(session.client_id) is session):
+            self._queue(session, message)
+        else:
+            self.stats.dropped_offline += 1
+
+    def _queue(self, session: Session, message: Message) -> None:
+        before = session.queue_bytes
+        if self.queue_bytes + message.size_bytes > self.limits.queue_bytes_all_max:
+            dropped = [message]
+        else:
+            dropped = session.enqueue(message, self.limits.queue)
+        self.queue_bytes += session.queue_bytes - before
+        if dropped:
+            if not self.stats.dropped_queue_full % 1000:
+                log.warning("mqtt queue full", extra={"client_id": session.client_id, "waiting": session.queue_count})
+            self.stats.dropped_queue_full += len(dropped)
+            for lost in dropped:
+                self.forget(session, lost)
+
+    def pump(self, session: Session) -> None:
+        """Send what waits, as far as the window goes."""
+        connection: MqttConnection | None = session.connection
+        while connection is not None and session.queue_count and connection.has_room:
+            before = session.queue_bytes
+            message = session.dequeue()
+            self.queue_bytes += session.queue_bytes - before
+            if message is not None and not connection.send_numbered(message):
+                self.forget(session, message)
+
+    def finished(self, connection: MqttConnection, packet_id: int) -> None:
+        """The client has a message (PUBACK, PUBCOMP) or does not want it."""
+        session = connection.session
+        if session is not None:
+            message = session.finish(packet_id)
+            if message is not None and message.number:
+                self.forget(session, message)
+            if session.queue_count:
+                self.pump(session)
+
+    def forget(self, session: Session, message: Message) -> None:
+        """A message need not be stored any longer."""
+        if message.number and self._writer is not None:
+            self._writer.dequeue(session.client_id, message.number)
+            message.number = 0
+
+    def granted_indications(self, client_id: str) -> int:
+        """QoS of the client's subscription to its indications, ``NOT_SUBSCRIBED`` (-1) if there is none."""
+        session = self.sessions.get(client_id)
+        subscription = session.subscriptions.get(own_topic(INDICATION, client_id)) if session else None
+        return subscription.qos if subscription else NOT_SUBSCRIBED
+
+    # Once a second
+
+    def _sweep(self) -> None:
+        now = self.clock()
+        is_punctual = now - self._swept_at_s < LATE_SWEEP_S
+        self._swept_at_s = now
+        for connection in list(self.connections):
+            connection.check(now, is_punctual=is_punctual)
+        for session in [one for one in self._away.values() if now - one.left_at_s >= one.expiry_s]:
+            self._fire_will(session)
+            self._end(session)
+        self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
+
+
+async def start_listener(
+    endpoint: MqttEndpoint,
+    host: str,
+    port: int,
+    ssl_context: ssl.SSLContext | None = None,
+    reuse_port: bool = False,
+    *,
+    options: ListenerOptions | None = None,
+) -> tuple[asyncio.Server, int]:
+    """Accept MQTT connections on an address; returns the server and its port (``port`` 0 = any free one).
+
+    Raises:
+        OSError: The port is taken or not allowed.
+    """
+    chosen = options or ListenerOptions()
+    server = await endpoint.loop.create_server(
+        lambda: MqttConnection(endpoint, chosen),
+        host,
+        port,
+        ssl=ssl_context,
+        backlog=BACKLOG,
+        reuse_port=reuse_port or None,
+        ssl_handshake_timeout=TLS_HANDSHAKE_S if ssl_context is not None else None,
+    )
+    endpoint.listens(server)
+    return server, int(server.sockets[0].getsockname()[1])

@@ -1,0 +1,495 @@
+"""One MQTT connection: PUBLISHes in, acknowledgements in order, answers and messages out.
+
+On an ``ssap`` listener every PUBLISH is a request and goes to the connection's channel with a token; the channel calls
+``acknowledge(token)`` when the request is decided. The token *is* the acknowledgement packet, so that this costs
+next to nothing. ``MqttConnection`` is the ``Transport`` of the gateway's channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import orjson
+
+from actors.gateway import mqtt_control
+from actors.gateway.mqtt_options import NOT_SUBSCRIBED, ListenerOptions, SsapChannel
+from actors.gateway.mqtt_stream import HOST_BUSY, PEER_SLOW, WINDOW_FULL, MqttStream
+from sib.mqtt import codec, wire
+from sib.mqtt.errors import MqttProtocolError, Reason, malformed
+from sib.mqtt.framing import OversizedPublish
+from sib.mqtt.kp_topics import ANSWER, CLEAR_TOPIC, COMMAND, INDICATION, REQUEST_TOPICS, own_topic
+from sib.mqtt.properties import Properties, Property, decode_properties, encode_properties, number_in
+from sib.mqtt.session import Message, Session
+from sib.mqtt.topics import is_topic_name
+
+if TYPE_CHECKING:
+    from actors.gateway.mqtt import MqttEndpoint
+
+NO_GRANTS = (NOT_SUBSCRIBED, NOT_SUBSCRIBED, NOT_SUBSCRIBED)
+_PUBACK, _PUBREC = b"\x40\x02", b"\x50\x02"
+
+
+class MqttConnection(MqttStream):
+    """One client's connection, from its CONNECT on together with its session."""
+
+    __slots__ = (
+        "_acks",
+        "_answer_qos",
+        "_front",
+        "_front_size",
+        "_grants",
+        "_held",
+        "_is_clear",
+        "_topic",
+        "_undecided",
+        "alias_out_max",
+        "aliases_in",
+        "aliases_out",
+        "channel",
+        "client_id",
+        "in_flight_max",
+        "is_surplus",
+        "packet_bytes_max",
+        "session",
+    )
+
+    def __init__(self, endpoint: MqttEndpoint, options: ListenerOptions) -> None:
+        super().__init__(endpoint, options)
+        self.client_id = ""
+        self.session: Session | None = None
+        self.channel: SsapChannel | None = None
+        self.is_surplus = False
+        """Above ``connections_max``: its CONNECT is refused."""
+        self.in_flight_max = endpoint.limits.in_flight_max
+        self.packet_bytes_max = 0
+        """Longest packet that the client takes; 0 = any."""
+        self.alias_out_max = 0
+        self.aliases_in: dict[int, str] | None = None
+        self.aliases_out: dict[str, int] | None = None
+        self._topic: bytes | None = None
+        self._is_clear = False
+        self._undecided = 0
+        self._acks: dict[bytes, bool] | None = None
+        """Acknowledgements that wait for earlier ones, and whether each could go; None: the channel keeps the order."""
+        self._grants = NO_GRANTS
+        self._answer_qos = NOT_SUBSCRIBED
+        self._held: deque[tuple[int, bytes, float]] | None = None
+        self._front = b""
+        self._front_size = -1
+
+    # A PUBLISH comes
+
+    def _publish(self, head: int, data: bytes, start: int, end: int) -> None:
+        self._endpoint.stats.publishes_received += 1
+        if self.options.pubsub:
+            self._publish_ordinary(head, data[start:end])
+            return
+        if end - start < 2:
+            raise malformed("a PUBLISH without a topic")
+        at = start + 2 + (data[start] << 8 | data[start + 1])
+        topic = data[start + 2 : at]
+        if topic != self._topic:
+            self._check_request_topic(topic)
+        token = None
+        if head & 6:
+            packet_id = data[at : at + 2]
+            at += 2
+            token = self._begin(head >> 1 & 3, packet_id)
+            if token is None:
+                return
+        if self.version == codec.MQTT_5:
+            at = self._skip_properties(data, at, end, topic)
+        if at > end:
+            raise malformed("a PUBLISH ends before its fields do")
+        if head & 1:
+            self._endpoint.stats.retain_ignored += 1
+        self.channel.receive(data[at:end], token, clear=self._is_clear)  # type: ignore[union-attr]
+
+    def _check_request_topic(self, topic: bytes) -> None:
+        """Any topic carries a request, also the empty one, but it must be no filter."""
+        if b"+" in topic or b"#" in topic:
+            raise MqttProtocolError("a PUBLISH to a topic with wildcards", Reason.TOPIC_NAME_INVALID)
+        self._topic = topic
+        self._is_clear = topic == CLEAR_TOPIC
+
+    def _skip_properties(self, data: bytes, at: int, end: int, topic: bytes) -> int:
+        if at < end and not data[at]:
+            return at + 1
+        properties, at = decode_properties(data[:end], at, codec.PUBLISH)
+        resolved = self._resolve_alias(wire.decode_text(topic), properties)
+        self._is_clear = resolved.encode() == CLEAR_TOPIC
+        self._topic = None
+        return at
+
+    def _publish_ordinary(self, head: int, body: bytes) -> None:
+        """On a ``pubsub`` listener: to the subscribers of its topic, or, with ``ssap`` too, a request."""
+        publish = codec.decode_publish(head & 15, body, self.version)
+        topic = self._resolve_alias(publish.topic, publish.properties) if publish.properties else publish.topic
+        publish.topic = topic
+        is_request = self.options.ssap and (topic.encode() in REQUEST_TOPICS or _is_envelope(publish.payload))
+        if not is_topic_name(topic) and not (is_request and not topic):
+            raise MqttProtocolError("a PUBLISH to a topic that is none", Reason.TOPIC_NAME_INVALID)
+        token = None
+        if publish.qos:
+            token = self._begin(publish.qos, wire.encode_uint16(publish.packet_id))
+            if token is None:
+                return
+        if is_request:
+            if token is not None:
+                self._acks_in_order()[token] = False
+            self.channel.receive(publish.payload, token, clear=topic.encode() == CLEAR_TOPIC)  # type: ignore[union-attr]
+            return
+        waiting = self._endpoint.pubsub.publish(publish, self.session)
+        if token is None:
+            return
+        if waiting is None and not self._acks:
+            self._release(token)
+        else:
+            self._acks_in_order()[token] = waiting is None
+            if waiting is not None:
+                waiting.add_done_callback(lambda done: self._stored(token, done))
+
+    def _stored(self, token: bytes, done: asyncio.Future[None]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self.abort()
+        else:
+            self.acknowledge(token)
+
+    def _resolve_alias(self, topic: str, properties: Properties) -> str:
+        alias = number_in(properties, Property.TOPIC_ALIAS)
+        if number_in(properties, Property.SUBSCRIPTION_ID) is not None:
+            raise MqttProtocolError("a client's PUBLISH with a subscription identifier")
+        if alias is None:
+            return topic
+        if alias > self.options.topic_alias_max:
+            raise MqttProtocolError("a topic alias that was not allowed", Reason.TOPIC_ALIAS_INVALID)
+        if self.aliases_in is None:
+            self.aliases_in = {}
+        if topic:
+            self.aliases_in[alias] = topic
+        elif alias not in self.aliases_in:
+            raise MqttProtocolError("a topic alias that was never set", Reason.TOPIC_ALIAS_INVALID)
+        return self.aliases_in[alias]
+
+    def _publish_oversized(self, packet: OversizedPublish) -> None:
+        self._endpoint.stats.oversized_received += 1
+        self._check_request_topic(packet.topic())
+        token = self._begin(packet.qos, packet.packet_id()) if packet.qos else None
+        if packet.qos and token is None:
+            return
+        if token is not None and self._acks is not None:
+            self._acks[token] = False
+        self.channel.oversized(token, packet.length)  # type: ignore[union-attr]
+
+    def _begin(self, qos: int, packet_id: bytes) -> bytes | None:
+        """Count a PUBLISH of QoS 1 or 2. Returns the acknowledgement it will get; None: it came before, drop it."""
+        if len(packet_id) < 2 or packet_id == b"\0\0":
+            raise MqttProtocolError("a PUBLISH without a packet id")
+        session: Session = self.session  # type: ignore[assignment]
+        window = self.options.receive_max
+        if qos == 2:
+            number = packet_id[0] << 8 | packet_id[1]
+            if not session.receive(number, self):
+                self._endpoint.stats.duplicates_received += 1
+                if session.is_decided(number):
+                    self.write(_PUBREC + packet_id)
+                return None
+        elif qos == 3:
+            raise malformed("a PUBLISH of QoS 3")
+        if self.version == codec.MQTT_5:
+            if self._undecided + session.decided_count >= window:
+                raise MqttProtocolError("more messages than the receive maximum", Reason.RECEIVE_MAX_EXCEEDED)
+        elif self._undecided >= window - 1:
+            self._pause(WINDOW_FULL)
+        self._undecided += 1
+        return (_PUBACK if qos == 1 else _PUBREC) + packet_id
+
+    def _acks_in_order(self) -> dict[bytes, bool]:
+        if self._acks is None:
+            self._acks = {}
+        return self._acks
+
+    # Transport of the gateway's channels
+
+    def acknowledge(self, token: object) -> None:
+        """Send the PUBACK or PUBREC of a request that has been decided. Does nothing for a request of QoS 0.
+
+        A PUBREC goes to the session's present connection, if the request's own one is gone.
+        """
+        if not token:
+            return
+        acks = self._acks
+        if acks is None:
+            self._release(token)  # type: ignore[arg-type]
+            return
+        acks[token] = True  # type: ignore[index]
+        while acks:
+            first = next(iter(acks))
+            if not acks[first]:
+                return
+            del acks[first]
+            self._release(first)
+
+    def _release(self, token: bytes) -> None:
+        self._undecided -= 1
+        if token[0] == 0x50:
+            session: Session = self.session  # type: ignore[assignment]
+            session.decide(token[2] << 8 | token[3])
+            if session.connection is not None and session.connection is not self:
+                session.connection.write(token)
+                return
+        self._out.append(token)
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._endpoint.flush_soon(self)
+        if self._pauses & WINDOW_FULL and self._undecided <= self.options.receive_max // 2:
+            self._unpause(WINDOW_FULL)
+
+    def answer(self, payload: bytes) -> None:
+        """Send one SSAP answer at the QoS that the client granted itself with its SUBSCRIBE.
+
+        Before that SUBSCRIBE it waits, at most ``MqttLimits.answer_wait_s``; then it goes out at QoS 0.
+        On a closed connection it is dropped.
+        """
+        if self._answer_qos:
+            self._send_own(ANSWER, payload)
+            return
+        # At QoS 0 all answers of one length begin alike: INSERT's nearly always do.
+        if len(payload) != self._front_size and not self._make_front(len(payload)):
+            return
+        self._endpoint.stats.answers_sent += 1
+        out = self._out
+        out.append(self._front)
+        out.append(payload)
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._endpoint.flush_soon(self)
+
+    def respond(self, token: object, payload: bytes) -> None:
+        """``acknowledge`` and then ``answer``."""
+        self.acknowledge(token)
+        self.answer(payload)
+
+    def indicate(self, payload: bytes) -> asyncio.Future[None] | None:
+        """Send an INDICATION. Returns what to wait for until it is durable (persistent session); None = nothing."""
+        return self._endpoint.indicate(self.client_id, payload)
+
+    def command(self, payload: bytes) -> None:
+        """Send a command to the topic of commands."""
+        self._send_own(COMMAND, payload)
+
+    def abort(self, reason: int = Reason.UNSPECIFIED) -> None:
+        """Close without acknowledging what is undecided, so that the client sends it again. MQTT 5 gets ``reason``."""
+        if self.session is not None:
+            self.session.forget_undecided(self)
+        self.disconnect(reason)
+
+    def pause(self) -> None:
+        """Stop reading. What is in the buffer already waits there too."""
+        self._pause(HOST_BUSY)
+
+    def resume(self) -> None:
+        self._unpause(HOST_BUSY)
+
+    @property
+    def undecided_count(self) -> int:
+        """Requests of QoS 1 and 2 that have no acknowledgement yet."""
+        return self._undecided
+
+    # What goes to the client's own three topics
+
+    def grant(self, kind: int, qos: int) -> None:
+        """The client subscribed to one of its topics (or, with ``NOT_SUBSCRIBED``, gave it up)."""
+        grants = list(self._grants)
+        grants[kind] = qos
+        self._grants = (grants[0], grants[1], grants[2])
+        self._front_size = -1
+        if kind == ANSWER:
+            self._answer_qos = qos
+
+    def granted(self, kind: int) -> int:
+        return self._grants[kind]
+
+    def _send_own(self, kind: int, payload: bytes) -> None:
+        if self._transport is None or self.session is None or self.closing_since_s:
+            return
+        qos = self._grants[kind]
+        if qos == NOT_SUBSCRIBED or (kind != ANSWER and self._held and any(entry[0] == ANSWER for entry in self._held)):
+            self._hold(kind, payload)
+        else:
+            self._send_now(kind, payload, qos)
+
+    def _hold(self, kind: int, payload: bytes) -> None:
+        if self._held is None:
+            self._held = deque()
+        self._held.append((kind, payload, self._endpoint.clock()))
+        if len(self._held) > self._endpoint.limits.answers_waiting_max:
+            oldest, text, _ = self._held.popleft()
+            self._send_now(oldest, text, max(self._grants[oldest], 0))
+
+    def release_held(self, now: float) -> None:
+        """Send what waited for a SUBSCRIBE that has come, or has waited too long. No indication overtakes an answer."""
+        held, self._held = self._held, None
+        is_answer_waiting = False
+        for kind, payload, since_s in held or ():
+            is_due = now - since_s >= self._endpoint.limits.answer_wait_s
+            qos = self._grants[kind]
+            if (qos == NOT_SUBSCRIBED and not is_due) or (kind != ANSWER and is_answer_waiting):
+                is_answer_waiting = is_answer_waiting or kind == ANSWER
+                if self._held is None:
+                    self._held = deque()
+                self._held.append((kind, payload, since_s))
+            else:
+                self._send_now(kind, payload, max(qos, 0))
+
+    def _send_now(self, kind: int, payload: bytes, qos: int) -> None:
+        stats = self._endpoint.stats
+        if kind == ANSWER:
+            stats.answers_sent += 1
+        elif kind == INDICATION:
+            stats.indications_sent += 1
+        else:
+            stats.commands_sent += 1
+        self._endpoint.deliver(self.session, Message(own_topic(kind, self.client_id), payload, qos))  # type: ignore[arg-type]
+
+    def _make_front(self, size: int) -> bool:
+        """What stands before the payload of an answer at QoS 0. False: the client takes none so long."""
+        topic = wire.encode_string(own_topic(ANSWER, self.client_id)) + (b"\0" if self.version == codec.MQTT_5 else b"")
+        front = b"\x30" + wire.encode_varint(len(topic) + size) + topic
+        if self.packet_bytes_max and len(front) + size > self.packet_bytes_max:
+            self._endpoint.stats.dropped_too_large += 1
+            return False
+        self._front, self._front_size = front, size
+        return True
+
+    # Messages to the client
+
+    def send(self, message: Message) -> bool:
+        """Send a message of QoS 0. False: it has expired, is too long for the client, or the client is too slow."""
+        if self._pauses & PEER_SLOW and self.write_buffer_bytes > self._endpoint.limits.write_buffer_bytes_max:
+            self._endpoint.stats.dropped_slow_reader += 1
+            return False
+        packet = self._encode(message, 0, is_dup=False)
+        if packet is None:
+            return False
+        self.write(packet)
+        return True
+
+    def send_numbered(self, message: Message) -> bool:
+        """Send a message of QoS 1 or 2 and keep it in the session until it is acknowledged."""
+        session: Session = self.session  # type: ignore[assignment]
+        packet_id = session.start(message)
+        packet = self._encode(message, packet_id, is_dup=False)
+        if packet is None:
+            session.finish(packet_id)
+            return False
+        self.write(packet)
+        return True
+
+    def send_again(self) -> None:
+        """On a new connection: everything that was on its way, in its old order."""
+        session: Session = self.session  # type: ignore[assignment]
+        for packet_id, message in session.unfinished():
+            if message is None:
+                self.write(codec.encode_acknowledgement(codec.PUBREL, packet_id, 0, self.version))
+                continue
+            packet = self._encode(message, packet_id, is_dup=True)
+            if packet is None:
+                session.finish(packet_id)
+                self._endpoint.forget(session, message)
+            else:
+                self.write(packet)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more message of QoS 1 or 2 may be on its way."""
+        session = self.session
+        return session is not None and session.in_flight_count < self.in_flight_max and not self._pauses & PEER_SLOW
+
+    def _encode(self, message: Message, packet_id: int, *, is_dup: bool) -> bytes | None:
+        head = 0x30 | is_dup << 3 | message.qos << 1 | message.is_retain
+        topic = wire.encode_string(message.topic)
+        now = self._endpoint.clock() if message.expires_at_s is not None else 0.0
+        if message.expires_at_s is not None and message.expires_at_s <= now:
+            self._endpoint.stats.messages_expired += 1
+            return None
+        properties = b""
+        if self.version == codec.MQTT_5:
+            pairs = list(message.properties)
+            if message.expires_at_s is not None:
+                pairs.append((Property.MESSAGE_EXPIRY, max(1, round(message.expires_at_s - now))))
+            if self.alias_out_max:
+                alias, is_known = self._alias_of(message.topic)
+                if alias:
+                    pairs.append((Property.TOPIC_ALIAS, alias))
+                    topic = b"\0\0" if is_known else topic
+            pairs += [(Property.SUBSCRIPTION_ID, identifier) for identifier in message.subscription_ids]
+            properties = encode_properties(pairs) if pairs else b"\0"
+        number = wire.encode_uint16(packet_id) if message.qos else b""
+        length = len(topic) + len(number) + len(properties) + len(message.payload)
+        if length > wire.VARINT_MAX or (self.packet_bytes_max and length + 5 > self.packet_bytes_max):
+            self._endpoint.stats.dropped_too_large += 1
+            return None
+        return b"".join((bytes((head,)), wire.encode_varint(length), topic, number, properties, message.payload))
+
+    def _alias_of(self, topic: str) -> tuple[int, bool]:
+        """The alias of a topic for this client (0 = none left), and whether the client knows it already."""
+        if self.aliases_out is None:
+            self.aliases_out = {}
+        alias = self.aliases_out.get(topic)
+        if alias:
+            return alias, True
+        if len(self.aliases_out) >= self.alias_out_max:
+            return 0, False
+        self.aliases_out[topic] = len(self.aliases_out) + 1
+        return self.aliases_out[topic], False
+
+    # Control packets
+
+    def _packet(self, kind: int, flags: int, body: bytes) -> None:
+        if kind == codec.PUBACK and self.is_accepted and len(body) == 2 and not flags:
+            self._endpoint.finished(self, body[0] << 8 | body[1])
+        else:
+            mqtt_control.handle(self, self._endpoint, kind, flags, body)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.session is not None:
+            self._endpoint.pump(self.session)
+
+    # Once a second
+
+    def check(self, now: float, *, is_punctual: bool) -> None:
+        """Close the connection if one of its times is up. ``is_punctual``: the event loop did not stand still."""
+        limits = self._endpoint.limits
+        if self.closing_since_s:
+            if now - self.closing_since_s > limits.closing_s:
+                self.cut()
+        elif self.stalled_since_s and now - self.stalled_since_s > limits.stalled_s:
+            self._endpoint.stats.slow_timeouts += 1
+            self.cut()
+        elif not is_punctual or self._pauses:
+            return
+        elif self.packet_since_s and now - self.packet_since_s > (
+            limits.packet_s if self.is_accepted else limits.connect_s
+        ):
+            self._endpoint.stats.slow_timeouts += 1
+            self.fail(Reason.UNSPECIFIED, "a packet took too long")
+        elif self.keep_alive_s and now - self.last_seen_s > self.keep_alive_s:
+            self._endpoint.stats.keep_alive_timeouts += 1
+            self.fail(Reason.KEEP_ALIVE_TIMEOUT, "nothing came within one and a half times the keep-alive")
+        if self._held:
+            self.release_held(now)
+
+
+def _is_envelope(payload: bytes) -> bool:
+    """Whether a payload on a listener with ``ssap`` and ``pubsub`` is an SSAP message."""
+    if b'"messageType"' not in payload:
+        return False
+    try:
+        message = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(message, dict) and "messageType" in message
