@@ -1,7 +1,7 @@
 """SSAP over REST, the pure part: an HTTP request becomes a ``Request``, an ``Answer`` becomes a status and a JSON body.
 
-The resource is ``{"join","leave","instanceKP","token","sessionKey","ontology","data"[,"version"]}``. LEGACY clients want
-``data`` as a string and reject fields that they do not know; sessions that joined with version ONE want JSON in ``data``.
+The resource is ``{"join","leave","instanceKP","token","sessionKey","ontology","data"[,"version"]}``. LEGACY clients
+want ``data`` as a string and reject fields they do not know; sessions that joined with version ONE want JSON there.
 Source: Sofia2 java-api kp/implementations/rest/ISSAPResourceAPI.java and dotnet-api Rest/SSAPResourceAPI.cs (paths,
 parameters), SIL-Bridge-Sofia2 test resources (captured answers), archetype-angular SofiaErrorResponse.java (errors).
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import orjson
 
 from sib.errors import LimitError, MalformedMessageError, SibError, SSAPErrorCode, StoreError, UnsupportedError
-from sib.ssap.answers import KEEP, AffectedIds, Answer, InsertedId, Json, NoData, Rows, Text
+from sib.ssap.answers import KEEP, AffectedIds, Answer, AnswerData, data_json, error_code, error_text
 from sib.ssap.envelope import Request
 from sib.ssap.messages import QUERY_TYPES, Dialect, MessageType, QueryType
 from sib.ssap.operations import (
@@ -35,6 +35,8 @@ from sib.ssap.operations import (
     Unsubscribe,
     Update,
 )
+from sib.ssap.printing import legacy_id, one_id
+from sib.ssap.strict_json import read_json
 from sib.ssap.text import instance_text, ms_refresh_of, object_of, params_of, query_text, replacement_text
 
 INSTANCES_PER_POST_MAX = 10_000
@@ -44,9 +46,10 @@ RETRY_AFTER_S = 2
 
 _STATUSES = frozenset({400, 401, 429, 500, 503})
 _HEX_ID = re.compile(r"[0-9a-fA-F]{24}")
-# An id by itself, as clients write it: 24 digits, {"$oid":"…"}, {"_id":{"$oid":"…"}}, ObjectId("…"), {"_id":ObjectId("…")}
+# An id alone, as clients write it: its digits, {"$oid":"…"}, {"_id":{"$oid":"…"}}, ObjectId("…"), {"_id":ObjectId("…")}
 _WRITTEN_ID = re.compile(
-    r"""\s*\{?\s*(?:["']?_id["']?\s*:)?\s*\{?\s*(?:["']?\$oid["']?\s*:|ObjectId\s*\()?\s*["']?([0-9a-fA-F]{24})["']?\s*[})]*\s*"""
+    r"""\s*\{?\s*(?:["']?_id["']?\s*:)?\s*\{?\s*(?:["']?\$oid["']?\s*:|ObjectId\s*\()?"""
+    r"""\s*["']?([0-9a-fA-F]{24})["']?\s*[})\s]*"""
 )
 # The member _id in the text of an instance that is not strict JSON.
 _ID_MEMBER = re.compile(
@@ -65,12 +68,15 @@ class InsertMany:
     items: tuple[bytes | str, ...]
 
 
+RestOperation: TypeAlias = Operation | InsertMany
+
+
 @dataclass(slots=True)
 class RestCall:
     """One REST request, read.
 
-    ``endpoint`` is the URL that wants the INDICATIONs of a subscription. ``is_one_instance`` says that the call names one
-    instance, which must exist.
+    ``endpoint`` is the URL that wants the INDICATIONs of a subscription. ``is_one_instance`` says that the call names
+    one instance, which must exist.
     """
 
     request: Request
@@ -97,7 +103,8 @@ def read_call(method: str, tail: str, query_string: bytes, body: bytes) -> RestC
         body: The whole body.
 
     Raises:
-        MalformedMessageError: A part is missing or cannot be read; also LimitError and UnsupportedError. Nothing was done.
+        MalformedMessageError: A part is missing or cannot be read. Nothing was done.
+        LimitError, UnsupportedError: Too many instances, or a verb that this path does not take.
     """
     reader = _SUB_PATHS.get(tail)
     if reader is not None:
@@ -108,7 +115,9 @@ def read_call(method: str, tail: str, query_string: bytes, body: bytes) -> RestC
     if tail:
         read_instance = _INSTANCE_VERBS.get(method)
         if read_instance is None:
-            raise UnsupportedError(f"{method} is not for one instance: use GET or DELETE, or PUT on the resource itself")
+            raise UnsupportedError(
+                f"{method} is not for one instance: use GET or DELETE, or PUT on the resource itself"
+            )
         return read_instance(tail, _parameters(query_string))
     read_resource = _RESOURCE_VERBS.get(method)
     if read_resource is None:
@@ -127,23 +136,19 @@ def format_answer(call: RestCall, answer: Answer) -> RestAnswer:
     is_one = request.dialect is Dialect.ONE
     version = b',"version":"ONE"}' if is_one else b"}"
     if request.message_type is MessageType.JOIN or request.message_type is MessageType.LEAVE:
-        key = request.session_key if answer.session_key is KEEP else answer.session_key
+        key = request.session_key if answer.session_key == KEEP else answer.session_key
         body = b'{"join":false,"leave":false,"sessionKey":' + orjson.dumps(key) + b',"data":null' + version
     else:
-        printed = _data_one(data) if is_one else _data_legacy(data)
-        body = b'{"join":false,"leave":false,"data":' + printed + version
+        body = b'{"join":false,"leave":false,"data":' + _data(data, request.dialect) + version
     return RestAnswer(200, body)
 
 
 def format_error(error: SibError, dialect: Dialect = Dialect.STRING) -> RestAnswer:
     """The HTTP answer for a refusal: 401 for AUTENTICATION, 429 and 503 at a bound, 500 for our fault, else 400."""
-    code = error.ssap_code
-    status = 401 if code is SSAPErrorCode.AUTHENTICATION else error.status
-    if code is SSAPErrorCode.MAX_CONCURRENT_QUERIES_REACHED and dialect is not Dialect.ONE:
-        code = SSAPErrorCode.OTHER
+    status = 401 if error.ssap_code is SSAPErrorCode.AUTHENTICATION else error.status
     if status not in _STATUSES:
         status = 400
-    body = orjson.dumps({"detail": error.message, "errorCode": code.value})
+    body = orjson.dumps({"detail": error_text(error), "errorCode": error_code(error, dialect).value})
     return RestAnswer(status, body, RETRY_AFTER_S if status in (429, 503) else None)
 
 
@@ -240,7 +245,7 @@ def _read_report(kind: MessageType, names: tuple[str, ...]) -> Callable[[dict[st
         get = parameters.get
         fields: dict[str, Any] = {name: get(f"${name}") for name in names}
         if kind is MessageType.STATUS:
-            fields["status"] = object_of(_json(body, "the body") if body.strip() else None, "the body")
+            fields["status"] = object_of(_json(body, "body") if body.strip() else None, "body")
         elif kind is MessageType.LOCATION:
             fields = {name: value if name == "timestamp" else _number(value) for name, value in fields.items()}
         elif kind is MessageType.LOG:
@@ -253,7 +258,7 @@ def _read_report(kind: MessageType, names: tuple[str, ...]) -> Callable[[dict[st
 
 def _read_command(parameters: dict[str, str], body: bytes) -> RestCall:
     get = parameters.get
-    arguments = object_of(_json(body, "the body") if body.strip() else None, "the body")
+    arguments = object_of(_json(body, "body") if body.strip() else None, "body")
     operation = Command(get("$thinkp"), get("$kp"), get("$type"), arguments)
     return _parameter_call(MessageType.COMMAND, parameters, operation)
 
@@ -275,9 +280,7 @@ _SUB_PATHS: Final[dict[str, tuple[str, Callable[[dict[str, str], bytes], RestCal
     "status": ("POST", _read_report(MessageType.STATUS, ("timestamp",))),
     "location": (
         "POST",
-        _read_report(
-            MessageType.LOCATION, ("accuracy", "lat", "lon", "alt", "bearing", "speed", "timestamp")
-        ),
+        _read_report(MessageType.LOCATION, ("accuracy", "lat", "lon", "alt", "bearing", "speed", "timestamp")),
     ),
     "error": ("POST", _read_report(MessageType.ERROR, ("severity", "code", "message", "timestamp"))),
     "log": ("POST", _read_report(MessageType.LOG, ("severity", "code", "message", "timestamp"))),
@@ -288,17 +291,19 @@ _SUB_PATHS: Final[dict[str, tuple[str, Callable[[dict[str, str], bytes], RestCal
 
 
 def _resource(body: bytes) -> dict[str, Any]:
-    resource = _json(body, "the body")
+    resource = _json(body, "body")
     if resource.__class__ is not dict:
         raise MalformedMessageError("The body must be a JSON object: an SSAPResource")
     return resource  # type: ignore[no-any-return]
 
 
 def _json(text: bytes | str, name: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError as error:
-        raise MalformedMessageError(f"{name} is not valid JSON: {error}") from None
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError:
+            raise MalformedMessageError(f"The {name} is not UTF-8") from None
+    return read_json(text, name)
 
 
 def _resource_call(message_type: MessageType, resource: dict[str, Any], operation: RestOperation) -> RestCall:
@@ -308,28 +313,30 @@ def _resource_call(message_type: MessageType, resource: dict[str, Any], operatio
         ontology is not None and ontology.__class__ is not str
     ):
         raise MalformedMessageError("sessionKey and ontology must be strings")
-    dialect = Dialect.ONE if version == "ONE" else Dialect.STRING
-    request = Request(
-        message_type, session_key or None, ontology or None, None, dialect, version in ("ONE", "LEGACY"), operation
-    )
-    return RestCall(request)
+    return RestCall(_request(message_type, session_key or None, ontology or None, version, operation))
 
 
 def _parameter_call(
     message_type: MessageType, parameters: dict[str, str], operation: RestOperation, endpoint: str | None = None
 ) -> RestCall:
-    version = parameters.get("$version")
-    dialect = Dialect.ONE if version == "ONE" else Dialect.STRING
-    session_key, ontology = parameters.get("$sessionkey"), parameters.get("$ontology")
-    request = Request(message_type, session_key, ontology, None, dialect, version in ("ONE", "LEGACY"), operation)
+    get = parameters.get
+    request = _request(message_type, get("$sessionkey"), get("$ontology"), get("$version"), operation)
     return RestCall(request, endpoint)
+
+
+def _request(
+    message_type: MessageType, session_key: str | None, ontology: str | None, version: object, operation: RestOperation
+) -> Request:
+    dialect = Dialect.ONE if version == "ONE" else Dialect.STRING
+    is_told = version == "ONE" or version == "LEGACY"
+    return Request(message_type, session_key, ontology, None, dialect, is_told, operation)  # type: ignore[arg-type]
 
 
 def _parameters(query_string: bytes) -> dict[str, str]:
     """The ``$`` parameters by lower-case name; those that are empty or the text "null" are left out, but for $query.
 
-    Clients write the values raw: an ampersand within quotes, and in the query part of an endpoint, belongs to the value.
-    Other names (cache busters) are ignored.
+    Clients write the values raw: an ampersand within quotes, and in the query part of an endpoint, belongs to the
+    value. Other names (cache busters) are ignored.
     """
     raw: dict[str, str] = {}
     name = ""
@@ -352,7 +359,11 @@ def _goes_on(name: str, value: str) -> bool:
 def _decoded(name: str, value: str) -> str:
     if name == "$endpoint" and "://" in value:
         return value.strip()  # it came raw: its own escapes are part of it
-    return unquote_to_bytes(value.replace("+", " ").encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+    encoded = unquote_to_bytes(value.replace("+", " ").encode("utf-8", "surrogateescape"))
+    try:
+        return encoded.decode()
+    except UnicodeDecodeError:
+        return encoded.decode("latin-1")  # as Node.js writes what it does not escape
 
 
 def _query_of(parameters: dict[str, str]) -> tuple[str, QueryType]:
@@ -365,7 +376,7 @@ def _query_of(parameters: dict[str, str]) -> tuple[str, QueryType]:
 
 
 def _arguments(text: str | None) -> dict[str, str] | None:
-    """Arguments of a stored query: a JSON object, or ``name=value`` pairs with a comma, semicolon or bar between them."""
+    """Arguments of a stored query: a JSON object, or ``name=value`` pairs with a comma, semicolon or bar between."""
     if text is None or not text.strip():
         return None
     if text.lstrip()[:1] == "{":
@@ -435,38 +446,13 @@ def _number(text: str | None) -> float | str | None:
         return text
 
 
-def _data_legacy(data: object) -> bytes:
-    match data:
-        case InsertedId(oid):
-            return b'"{\\"_id\\":ObjectId(\\"' + str(oid).encode() + b'\\")}"'
-        case AffectedIds(ids):
-            listed = ",".join(f'{{"_id":ObjectId("{oid}")}}' for oid in ids)
-            return orjson.dumps(f'{{"_ids":[{listed}]}}')
-        case Rows():
-            return orjson.dumps(data.legacy)
-        case Text(text):
-            return orjson.dumps(text)
-        case Json(value):
-            return orjson.dumps(orjson.dumps(value).decode())
-        case NoData():
-            return b"null"
-        case _:
-            raise TypeError(f"no REST form for {type(data).__name__}")
+def _data(data: AnswerData, dialect: Dialect) -> bytes:
+    """As over SSAP, but for the ids of several instances, which REST wraps in an object.
 
-
-def _data_one(data: object) -> bytes:
-    match data:
-        case InsertedId(oid):
-            return b'{"_id":{"$oid":"' + str(oid).encode() + b'"}}'
-        case AffectedIds(ids):
-            return orjson.dumps({"_ids": [{"_id": {"$oid": str(oid)}} for oid in ids]})
-        case Rows():
-            return data.one or b"[]"
-        case Text(text):
-            return orjson.dumps(text)
-        case Json(value):
-            return orjson.dumps(value)
-        case NoData():
-            return b"null"
-        case _:
-            raise TypeError(f"no REST form for {type(data).__name__}")
+    Source: SIL-Bridge-Sofia2 src/test/resources, response-update.json.
+    """
+    if not isinstance(data, AffectedIds):
+        return data_json(data, dialect)
+    if dialect is Dialect.ONE:
+        return orjson.dumps({"_ids": [one_id(object_id) for object_id in data.ids]})
+    return orjson.dumps('{"_ids":[' + ",".join(legacy_id(object_id) for object_id in data.ids) + "]}")
