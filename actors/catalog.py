@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sib.errors import AuthorizationError, OntologyNotFoundError
 from sib.ontology import Ontology, compile_ontology
-from storage.bdc import Bdc, Catalog, DefinedQuery, OntologyRecord
+from storage.bdc.bdc import Bdc
+from storage.bdc.records import Catalog, DefinedQuery, OntologyRecord
 
 
 class LiveCatalog:
@@ -20,7 +24,7 @@ class LiveCatalog:
         return self._catalog.version
 
     @property
-    def ontologies(self) -> dict[str, OntologyRecord]:
+    def ontologies(self) -> Mapping[str, OntologyRecord]:
         return self._catalog.ontologies
 
     def refresh(self) -> bool:
@@ -52,3 +56,7 @@ class LiveCatalog:
 
     def defined_query(self, name: str) -> DefinedQuery | None:
         return self._catalog.queries.get(name)
+
+    def setting(self, name: str, default: Any) -> Any:
+        """A setting that was applied, else the default: hot settings are read each time."""
+        return self._catalog.settings.get(name, default)

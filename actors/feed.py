@@ -117,12 +117,8 @@ class Feed:
         known = self._consumers.get(gateway)
         if known is not None and known.epoch == epoch:
             return known
-        if known is not None:
-            position, is_live = known.acked, False
-        else:
-            position = self._stored.get(gateway, self._seq)
-            is_live = position >= self._seq
-        consumer = self._consumers[gateway] = Consumer(epoch, position, position, is_live)
+        position = known.acked if known is not None else self._stored.get(gateway, self._seq)
+        consumer = self._consumers[gateway] = Consumer(epoch, position, position)
         return consumer
 
     def positions(self) -> dict[str, int]:

@@ -16,23 +16,36 @@ from typing import Any, NamedTuple
 
 import bson
 import orjson
+from bson import json_util
+from storage.bdtr.relational import RelationalStore
 
 import sib.errors
 from actors.catalog import LiveCatalog
+from actors.config import PlatformConfig
 from actors.feed import CATCH_UP_CHANGES_MAX, Announcement, Changed, Feed, Subscriber
 from actors.runtime import Ref, control
-from sib.errors import AuthorizationError, InvalidInstanceError, OntologyNotFoundError, SibError, StoreUnavailableError
+from sib.errors import (
+    AuthorizationError,
+    DuplicateKeyError,
+    InvalidInstanceError,
+    OntologyNotFoundError,
+    SibError,
+    StoreUnavailableError,
+)
 from sib.ontology import Ontology
 from sib.query.budget import Budget
-from storage.bdc import open_bdc
-from storage.bdtr.relational import RelationalStore, Transaction
-from storage.open import index_specs
+from sib.ssap.messages import Dialect
+from storage.bdc.bdc import open_bdc
+from storage.bdc.records import IndexDeclaration, SubscriptionRecord
+from storage.bdtr.identity import object_id
+from storage.bdtr.model import DuplicatesInBatchError, IndexSpec, context_head
+from storage.bdtr.transaction import Transaction
 
 WRITE_TIME_LIMIT_S = 10.0
 """One update or delete may look for its instances this long; the partition serves nobody else meanwhile."""
 CHANGES_KEPT_MAX = 1_000_000
 """Changes kept for a consumer that is gone; older ones are forgotten."""
-EPOCH = datetime(2000, 1, 1)
+_NAIVE = json_util.JSONOptions(tz_aware=False)
 
 INSERT, UPDATE, DELETE, INSERT_ALL = 0, 1, 2, 3
 """Kinds of a write: INSERT carries the instance's text, INSERT_ALL a JSON array of instances, the others a BSON command."""
@@ -54,6 +67,7 @@ class Outcome(NamedTuple):
     ``results``: for other kinds than INSERT, the affected ids by position.
     """
 
+    machine: bytes
     runs: list[tuple[int, list[int] | None]]
     failures: dict[int, SibError]
     results: dict[int, list[Any]]
@@ -76,21 +90,27 @@ class _Run:
 class OntologyPartition:
     """One partition; a sync actor, so that the calls of a gateway run in their order."""
 
-    def __init__(self, name: str, bdc_url: str, bdtr_url: str, query_time_limit_s: float) -> None:
-        self._name = name
-        self._bdc = open_bdc(bdc_url)
-        self._store = RelationalStore.open(bdtr_url, writer=True)
+    def __init__(self, name: str, config: PlatformConfig) -> None:
+        self._name, self._config = name, config
+        self._bdc = open_bdc(config.bdc_url)
+        self._store = RelationalStore.open(config.partition_url(name), writer=True)
         self._catalog = LiveCatalog(self._bdc)
-        self._prepared: dict[str, int] = {}
-        self._time_limit_s = min(query_time_limit_s, WRITE_TIME_LIMIT_S)
+        self._prepared: dict[str, tuple[Any, ...]] = {}
+        self._time_limit_s = min(config.limits.query_time_limit_s, WRITE_TIME_LIMIT_S)
         self._contexts: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self._feed = Feed(self._store.positions(), self._store.seq)
         self._counts = {"batches": 0, "commits": 0, "writes": 0, "rejects": 0, "repeats": 0, "busy_s": 0.0}
-        for record in self._bdc.subscriptions_of(self._catalog.ontologies):
-            self._feed.subscribe(Subscriber(*record))
+        self._load_subscriptions()
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+
+    def _load_subscriptions(self) -> None:
+        gateways = {session.session_key: session.gateway for session in self._bdc.sessions.load()}
+        for record in self._bdc.subscriptions.load():
+            gateway = gateways.get(record.session_key)
+            if gateway is not None and self._config.topology.partition_of(record.ontology) == self._name:
+                self._feed.subscribe(subscriber_of(record, gateway))
 
     # ------------------------------------------------------------------ writes
 
@@ -131,20 +151,18 @@ class OntologyPartition:
             remembered = transaction.recall(writer, number)
             if remembered is not None:
                 self._counts["repeats"] += 1
-                return _restored(remembered)
+                return _restored(self._store.machine, remembered)
             work.run(transaction)
             transaction.remember(writer, number, _remembered(work))
             for name, position in self._feed.positions().items():
                 transaction.set_position(name, position)
         announcement = self._announce(gateway, work.changes)
         self._count(work, began)
-        return Outcome(work.runs(), work.failures, work.results, announcement)
+        return Outcome(self._store.machine, work.runs(), work.failures, work.results, announcement)
 
     def _learn(self, contexts: Mapping[str, Mapping[str, Any]] | None) -> None:
         for key, fields in (contexts or {}).items():
-            # contextData is encoded once a session; its last nine bytes (time and end) are replaced with every batch.
-            head = b"\x03contextData\0" + bson.encode({**fields, "timestamp": EPOCH})
-            self._contexts[key] = head, dict(fields)
+            self._contexts[key] = context_head(dict(fields)), dict(fields)
 
     def _announce(self, caller: str, changes: list[Changed] | None) -> Announcement | None:
         if changes is None:
@@ -172,9 +190,9 @@ class OntologyPartition:
             self._catalog.refresh()
             ontology = self._catalog.ontology(name)
         record = self._catalog.ontologies[name]
-        if self._prepared.get(name) != record.revision:
-            self._store.ensure_collection(name, index_specs(record.indexes))
-            self._prepared[name] = record.revision
+        if self._prepared.get(name) != record.indexes:
+            self._store.ensure_collection(name, [_index_spec(index) for index in record.indexes])
+            self._prepared[name] = record.indexes
         return ontology
 
     def context(self, session_key: str) -> tuple[bytes, dict[str, Any]]:
@@ -185,7 +203,7 @@ class OntologyPartition:
         return self._store.machine
 
     def budget(self) -> Budget:
-        return Budget(self._time_limit_s, time.monotonic)
+        return Budget.lasting(self._time_limit_s, time.monotonic)
 
     # ------------------------------------------------------------------ subscriptions and consumers
 
@@ -291,10 +309,22 @@ class _Work:
 
     def _flush(self, transaction: Transaction) -> None:
         for name, run in self._open.items():
-            run.first = transaction.append(name, run.bodies, run.docs, run.heads, self._now_ms)
+            self._append(transaction, name, run)
             self._done.append(run)
             self._changed(name, run.docs, self._whole(run.first, run.docs, run.positions))
         self._open = {}
+
+    def _append(self, transaction: Transaction, name: str, run: _Run) -> None:
+        """Store a run; instances that break a unique index fail alone."""
+        while True:
+            try:
+                run.first = transaction.append(name, run.bodies, run.docs, run.heads, self._now_ms)
+                return
+            except DuplicatesInBatchError as error:
+                for index in sorted(error.positions, reverse=True):
+                    self.failures[run.positions[index]] = DuplicateKeyError(error.positions[index])
+                    for column in (run.positions, run.bodies, run.docs, run.heads):
+                        del column[index]  # type: ignore[attr-defined]
 
     def _whole(
         self, first: int, docs: Sequence[dict[str, Any]], positions: Sequence[int]
@@ -351,6 +381,7 @@ class _Work:
             check=None if is_replacement else ontology.validate_document,
             now=datetime.now(UTC).replace(tzinfo=None),
             budget=self.partition.budget(),
+            sort=[tuple(item) for item in command["sort"]],
         )
         if result.documents is None:
             self.changes = None
@@ -362,9 +393,9 @@ class _Work:
     def _delete(self, transaction: Transaction, position: int, name: str) -> list[Any]:
         self.partition.ontology(name)
         command = bson.decode(self.batch.data[position])
-        return list(
-            transaction.delete(name, command["filter"], multi=command["multi"], budget=self.partition.budget())
-        )
+        sort = [tuple(item) for item in command["sort"]]
+        budget = self.partition.budget()
+        return transaction.delete(name, command["filter"], command["multi"], budget=budget, sort=sort)
 
     def _changed(self, name: str, docs: Sequence[dict[str, Any]], whole: Callable[[int], dict[str, Any]]) -> None:
         if self.changes is not None:
@@ -375,9 +406,22 @@ class _Work:
             self.changes.append(_changed(name, document))
 
 
-def object_id(number: int, machine: bytes) -> bson.ObjectId:
-    """The ObjectId of a number that the store generated: seconds, machine, counter."""
-    return bson.ObjectId((number >> 24).to_bytes(4, "big") + machine + (number & 0xFFFFFF).to_bytes(3, "big"))
+def subscriber_of(record: SubscriptionRecord, gateway: str) -> Subscriber:
+    """A stored subscription as a partition needs it."""
+    return Subscriber(
+        record.subscription_id,
+        record.session_key,
+        record.ontology,
+        json_util.loads(record.filter_text, json_options=_NAIVE),
+        gateway,
+        record.dialect == Dialect.ONE,
+    )
+
+
+def _index_spec(index: IndexDeclaration) -> IndexSpec:
+    kind: Any = "2dsphere" if index.type == "2dsphere" else 1
+    fields = tuple((path, kind) for path in index.fields)
+    return IndexSpec(fields, unique=index.unique, sparse=index.sparse, expire_after_s=index.expire_after_s)
 
 
 def _changed(name: str, document: dict[str, Any]) -> Changed:
@@ -395,12 +439,12 @@ def _remembered(work: _Work) -> bytes:
     return bson.encode({"runs": work.runs(), "failures": failures, "results": results})
 
 
-def _restored(remembered: bytes) -> Outcome:
+def _restored(machine: bytes, remembered: bytes) -> Outcome:
     stored = bson.decode(remembered)
     failures = {int(at): _error(*parts) for at, parts in stored["failures"].items()}
     runs = [(int(first), positions) for first, positions in stored["runs"]]
     # Its indications come from the change log: this process has not announced the batch.
-    return Outcome(runs, failures, {int(at): ids for at, ids in stored["results"].items()}, None)
+    return Outcome(machine, runs, failures, {int(at): ids for at, ids in stored["results"].items()}, None)
 
 
 def _error(name: str, message: str) -> SibError:
@@ -417,15 +461,17 @@ def encode_update(
     multi: bool,
     upsert: bool = False,
     array_filters: Iterable[Mapping[str, Any]] = (),
+    sort: Iterable[tuple[str, int]] = (),
 ) -> bytes:
     """The command of an UPDATE write: ``replacement`` (an instance's text) or ``update`` (operators or a pipeline)."""
     command = {"filter": filter_, "update": update, "multi": multi, "upsert": upsert}
     command["array_filters"] = list(array_filters)
+    command["sort"] = [list(item) for item in sort]
     if replacement is not None:
         command["replacement"] = replacement
     return bson.encode(command)
 
 
-def encode_delete(filter_: Mapping[str, Any], *, multi: bool) -> bytes:
+def encode_delete(filter_: Mapping[str, Any], *, multi: bool, sort: Iterable[tuple[str, int]] = ()) -> bytes:
     """The command of a DELETE write."""
-    return bson.encode({"filter": filter_, "multi": multi})
+    return bson.encode({"filter": filter_, "multi": multi, "sort": [list(item) for item in sort]})

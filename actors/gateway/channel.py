@@ -1,0 +1,317 @@
+"""One SSAP connection of whatever transport: payloads in, answers out in the order of the requests.
+
+Requests of one connection take effect in their order: INSERTs may be under way together, any other request waits until all
+before it are answered. Invariants: answers leave in request order; an acknowledgement (PUBACK) of a write leaves only when it is
+decided, and before its answer; a payload that cannot be read never ends the connection.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bson import ObjectId
+
+from actors.partition import INSERT
+from sib.errors import AuthenticationError, SibError, StoreUnavailableError
+from sib.ssap import (
+    Answer,
+    Dialect,
+    IgnoredPayload,
+    MalformedRequest,
+    MessageType,
+    Request,
+    format_answer,
+    format_unreadable,
+    oversized,
+    parse_request,
+)
+from sib.ssap.cipher import decipher, encipher, is_clear, split_join_prefix
+from sib.ssap.operations import Unsupported
+
+if TYPE_CHECKING:
+    from actors.gateway.core import GatewayCore, HeldLease
+
+_FALLBACK = {"mqtt": Dialect.STRING, "websocket": Dialect.OBJECT}
+_WRITES = frozenset({MessageType.INSERT, MessageType.UPDATE, MessageType.DELETE, MessageType.BULK})
+
+
+class Transport(Protocol):
+    """What a transport offers to its channel; all calls on the event loop, none blocks."""
+
+    def acknowledge(self, token: object) -> None: ...
+    def answer(self, payload: bytes) -> None: ...
+    def indicate(self, payload: bytes) -> Awaitable[None] | None: ...
+    def command(self, payload: bytes) -> None: ...
+    def abort(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Slot:
+    """The place of one request in the order of its connection; an INSERT is sent to its partition as its slot."""
+
+    __slots__ = (
+        "channel", "cipher_key", "data", "is_acknowledged", "lease", "ontology", "out", "request", "session_key",
+        "then", "token",
+    )  # fmt: skip
+    kind = INSERT
+
+    def __init__(self, channel: Channel, token: object) -> None:
+        self.channel = channel
+        self.token = token
+        self.is_acknowledged = token is None
+        self.out: bytes | None = None
+        self.cipher_key: str | None = None
+        self.then: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def stored(self, id_hex: bytes) -> None:
+        request: Request = self.request
+        if request.message_id is None and self.cipher_key is None:
+            head, tail = self.lease.template(request)
+            self.out = b"".join((head, id_hex, tail))
+        else:
+            answer = Answer(InsertedId(ObjectId(id_hex.decode())))
+            self.finish(format_answer(request, answer))
+        self.is_acknowledged = True
+        self.channel.mark()
+
+    def done(self, ids: list[Any]) -> None:
+        raise AssertionError("an INSERT has an id")
+
+    def refused(self, error: SibError) -> None:
+        if isinstance(error, StoreUnavailableError) and self.token is not None:
+            # Not decided: without PUBACK the device sends it again.
+            self.channel.abort()
+            return
+        self.finish(format_answer(self.request, Answer(error=error)))
+        self.is_acknowledged = True
+        self.channel.mark()
+
+    def finish(self, payload: bytes) -> None:
+        """The answer, in cipher if the request came in cipher."""
+        self.out = payload if self.cipher_key is None else encipher(payload.decode(), self.cipher_key).encode()
+
+
+_SILENT = b""
+"""In ``Slot.out``: nothing is answered."""
+
+
+class Channel:
+    """The SSAP side of one connection."""
+
+    __slots__ = (
+        "_blocked",
+        "_cipher_key",
+        "_dialect",
+        "_is_dirty",
+        "_is_paused",
+        "_is_running",
+        "client_id",
+        "commands",
+        "gateway",
+        "is_open",
+        "kind",
+        "peer",
+        "pending",
+        "transport",
+    )  # fmt: skip
+
+    def __init__(
+        self, gateway: GatewayCore, transport: Transport, *, kind: str, peer: str, client_id: str | None
+    ) -> None:
+        self.gateway, self.transport = gateway, transport
+        self.kind, self.peer, self.client_id = kind, peer, client_id
+        self.pending: deque[Slot] = deque()
+        self.commands: dict[str, Any] | None = None
+        self.is_open = True
+        self._blocked: deque[Slot] | None = None
+        self._cipher_key: str | None = None
+        self._dialect: Dialect = _FALLBACK[kind]
+        self._is_running = self._is_dirty = self._is_paused = False
+
+    @property
+    def address(self) -> str:
+        return self.client_id if self.client_id is not None else self.peer
+
+    # ------------------------------------------------------------------ payloads in
+
+    def receive(self, payload: bytes, token: object = None, *, clear: bool = False) -> None:
+        """Take one SSAP payload; ``token`` is acknowledged when it is decided. ``clear``: answer in clear whatever came in."""
+        if not self.is_open:
+            return
+        slot = Slot(self, token)
+        self.pending.append(slot)
+        try:
+            if not is_clear(payload):
+                payload = self._decipher(slot, payload, clear=clear)
+            slot.request = request = parse_request(
+                payload, fallback=self._dialect, size_max=self.gateway.limits.message_bytes_max
+            )
+        except IgnoredPayload:
+            self.gateway.metrics.ignored += 1
+            self._close_slot(slot, _SILENT)
+            return
+        except MalformedRequest as error:
+            self.gateway.metrics.count_malformed()
+            self._close_slot(slot, format_unreadable(error))
+            return
+        except AuthenticationError as error:
+            self._close_slot(slot, format_answer(unread_request(self._dialect), Answer(error=error)))
+            return
+        if request.dialect_told:
+            self._dialect = request.dialect
+        self._start(slot, request)
+        if len(self.pending) > self.gateway.limits.requests_per_connection_max or self.gateway.is_congested():
+            self.pause()
+
+    def oversized(self, token: object, size_bytes: int) -> None:
+        """A payload over the limit was thrown away by the transport: answer that it was."""
+        slot = Slot(self, token)
+        self.pending.append(slot)
+        error = oversized(b"", size_bytes, self.gateway.limits.message_bytes_max, fallback=self._dialect)
+        self._close_slot(slot, format_unreadable(error))
+
+    def _decipher(self, slot: Slot, payload: bytes, *, clear: bool) -> bytes:
+        text = payload.decode("ascii", "replace").strip()
+        kp, text = split_join_prefix(text)
+        key = self.gateway.cipher_key_of(kp) if kp is not None else self._cipher_key
+        plain = decipher(text, key) if key is not None else None
+        if plain is None or not plain.lstrip().startswith("{"):
+            raise AuthenticationError("the payload is neither JSON nor deciphers to it: check the KP's cipher key")
+        self._cipher_key = key
+        slot.cipher_key = None if clear else key
+        return plain.encode()
+
+    def _start(self, slot: Slot, request: Request) -> None:
+        if not self._is_running and not self._blocked:
+            if request.message_type is MessageType.INSERT and self.gateway.router.start_insert(slot, request, self):
+                return
+            if self.pending[0] is slot:
+                self._run(slot)
+                return
+        if self._blocked is None:
+            self._blocked = deque()
+        self._blocked.append(slot)
+
+    def _run(self, slot: Slot) -> None:
+        self._is_running = True
+        if slot.token is not None and slot.request.message_type not in _WRITES:
+            slot.is_acknowledged = True
+            self.mark()
+        self.gateway.spawn(self._execute(slot))
+
+    async def _execute(self, slot: Slot) -> None:
+        request = slot.request
+        try:
+            answer = await self.gateway.router.execute_in_channel(request, self, slot)
+        except StoreUnavailableError as error:
+            if not slot.is_acknowledged:
+                self.abort()
+                return
+            answer = Answer(error=error)
+        slot.finish(format_answer(request, answer))
+        slot.is_acknowledged = True
+        self._is_running = False
+        self.drain()
+
+    def _close_slot(self, slot: Slot, out: bytes) -> None:
+        slot.out = out
+        slot.is_acknowledged = True
+        self.mark()
+
+    def _advance(self) -> None:
+        """Start what waited: INSERTs together, any other request alone, once all before it are answered."""
+        while self._blocked and not self._is_running:
+            slot = self._blocked[0]
+            request = slot.request
+            if request.message_type is MessageType.INSERT and self.gateway.router.start_insert(slot, request, self):
+                self._blocked.popleft()
+            elif self.pending[0] is slot:
+                self._blocked.popleft()
+                self._run(slot)
+            else:
+                return
+
+    # ------------------------------------------------------------------ answers out
+
+    def mark(self) -> None:
+        """Something is ready to leave: at the end of the batch, all of it in one write."""
+        if not self._is_dirty:
+            self._is_dirty = True
+            self.gateway.mark(self)
+
+    def drain(self) -> None:
+        """Write what is ready: acknowledgements and answers, each in request order."""
+        self._is_dirty = False
+        if not self.is_open:
+            return
+        pending, transport = self.pending, self.transport
+        while pending:
+            slot = pending[0]
+            if not slot.is_acknowledged:
+                break
+            if slot.token is not None:
+                transport.acknowledge(slot.token)
+                slot.token = None
+            if slot.out is None:
+                self._acknowledge_further()
+                break
+            pending.popleft()
+            if slot.out:
+                transport.answer(slot.out)
+            if slot.then is not None:
+                self.gateway.notifier.announce(slot.then)
+        if self._is_paused:
+            self.ease()
+        if self._blocked:
+            self._advance()
+
+    def _acknowledge_further(self) -> None:
+        for slot in self.pending:
+            if not slot.is_acknowledged:
+                return
+            if slot.token is not None:
+                self.transport.acknowledge(slot.token)
+                slot.token = None
+
+    def pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self.transport.pause()
+            self.gateway.paused.add(self)
+
+    def ease(self) -> None:
+        """Read on when enough is answered here and in the whole gateway."""
+        few = self.gateway.limits.requests_per_connection_max // 2
+        if self._is_paused and len(self.pending) < few and not self.gateway.is_congested():
+            self._is_paused = False
+            self.gateway.paused.discard(self)
+            self.transport.resume()
+
+    def abort(self) -> None:
+        """The store could not decide: close without acknowledging, so that the device sends again."""
+        if self.is_open:
+            self.transport.abort()
+            self.closed()
+
+    def closed(self) -> None:
+        """The transport is gone: what is under way goes on, its answers have nowhere to go."""
+        if self.is_open:
+            self.is_open = False
+            self.pending.clear()
+            self._blocked = None
+            self.gateway.paused.discard(self)
+            self.gateway.channel_closed(self)
+
+
+def unread_request(dialect: Dialect) -> Request:
+    return Request(MessageType.NONE, None, None, None, dialect, False, Unsupported(MessageType.NONE))
+
+
+__all__ = ["Channel", "HeldLease", "Slot", "Transport"]

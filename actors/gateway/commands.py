@@ -1,0 +1,67 @@
+"""SUBSCRIBECOMMANDs of this gateway: who wants the COMMANDs of which KP instance and type."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sib.ssap.messages import Dialect
+from sib.ssap.answers import format_command_indication
+from sib.ssap.operations import Command, SubscribeCommand, without_kp
+
+if TYPE_CHECKING:
+    from actors.gateway.channel import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    id: str
+    kp: str
+    instance: str
+    command_type: str | None
+    dialect: Dialect
+    channel: Channel | None
+    endpoint: str | None
+
+
+class Commands:
+    """A listener lives until its connection closes, or its REST endpoint is given up."""
+
+    def __init__(self, send_callback: Callable[[str, str, bytes], Awaitable[None] | None]) -> None:
+        self._send_callback = send_callback
+        self._listeners: dict[str, _Listener] = {}
+
+    def count(self, channel: Channel) -> int:
+        return sum(listener.channel is channel for listener in self._listeners.values())
+
+    def add(
+        self, id_: str, wish: SubscribeCommand, dialect: Dialect, channel: Channel | None, endpoint: str | None
+    ) -> None:
+        self._listeners[id_] = _Listener(
+            id_, wish.kp or "", wish.instance_name or "", wish.command_type, dialect, channel, endpoint
+        )
+
+    def remove_channel(self, channel: Channel) -> None:
+        self._listeners = {id_: listener for id_, listener in self._listeners.items() if listener.channel is not channel}
+
+    def remove(self, id_: str) -> None:
+        self._listeners.pop(id_, None)
+
+    def send(self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, object]) -> int:
+        """Tell every listener of this instance and type; returns how many. A command without a type reaches nobody."""
+        if command_type is None:
+            return 0
+        reached = 0
+        command = Command(kp, instance, command_type, args)
+        for listener in list(self._listeners.values()):
+            same = listener.command_type == command_type and listener.instance == without_kp(instance, listener.kp)
+            if not same or (kp is not None and kp != listener.kp):
+                continue
+            payload = format_command_indication(listener.id, listener.dialect, command)
+            reached += 1
+            if listener.channel is not None:
+                listener.channel.transport.command(payload)
+            elif listener.endpoint is not None:
+                self._send_callback(listener.id, listener.endpoint, payload)
+        return reached

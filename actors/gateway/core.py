@@ -1,0 +1,385 @@
+"""What every gateway process holds, whatever its transports: leases, ways to the other actors, subscriptions, counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from actors.catalog import LiveCatalog
+from actors.clients import PartitionClient, QueryClient, SessionClient
+from actors.config import Limits, PlatformConfig
+from actors.gateway.channel import Channel
+from actors.gateway.commands import Commands
+from actors.gateway.notifier import Inbox, LocalSubscription, Notifier
+from actors.metrics import GatewayMetrics, Samples
+from actors.partition import subscriber_of
+from actors.router import Router
+from actors.runtime import ActorGoneError, Ref
+from actors.sessions import Lease
+from sib.access import Rights
+from sib.errors import AuthenticationError, StoreUnavailableError
+from sib.ssap.envelope import Request
+from sib.ssap.messages import Dialect
+from sib.ssap.answers import InsertAnswerTemplate
+from storage.bdc.bdc import open_bdc
+from storage.bdc.records import SubscriptionRecord
+
+log = logging.getLogger("sofia2.gateway")
+
+HEARTBEAT_S = 1.0
+TOUCH_S = 5.0
+LEASES_MAX = 200_000
+"""Sessions remembered; beyond it the ones used longest ago are asked again."""
+
+
+class HeldLease:
+    """A lease in use: what the session may do, where it last spoke, and its prepared answers."""
+
+    __slots__ = (
+        "channel", "cipher_key", "context", "dialect", "expiry_s", "insertable", "is_administrator", "key", "kp", "rights",
+        "templates", "used_at_s", "user",
+    )  # fmt: skip
+
+    def __init__(self, lease: Lease, active: Mapping[str, Any], now_s: float) -> None:
+        self.key, self.kp, self.user = lease.key, lease.kp, lease.user
+        self.is_administrator, self.cipher_key = lease.is_administrator, lease.cipher_key
+        self.dialect = Dialect(lease.dialect)
+        self.rights = {name: Rights(value) for name, value in lease.rights.items()}
+        self.insertable = frozenset(
+            name
+            for name, rights in self.rights.items()
+            if Rights.INSERT in rights and name in active and active[name].active
+        )
+        self.context = lease.context
+        self.expiry_s = lease.expiry_s
+        self.channel: Channel | None = None
+        self.templates: dict[tuple[str | None, Dialect], tuple[bytes, bytes]] = {}
+        self.used_at_s = now_s
+
+    def template(self, request: Request) -> tuple[bytes, bytes]:
+        """Head and tail of the answer to an accepted INSERT: the id goes between them."""
+        key = (request.ontology, request.dialect)
+        found = self.templates.get(key)
+        if found is None:
+            template = InsertAnswerTemplate.for_session(self.key, request.ontology, request.dialect)
+            found = self.templates[key] = (template.head, template.tail)
+        return found
+
+
+class GatewayCore:
+    """The common part of the gateways of one process; lives on its event loop."""
+
+    def __init__(self, name: str, kind: str, config: PlatformConfig) -> None:
+        self.name, self.config = name, config
+        self.epoch = os.urandom(6).hex()
+        self.limits: Limits = config.limits
+        self.metrics = GatewayMetrics(kind)
+        self.bdc = open_bdc(config.bdc_url)
+        self.catalog = LiveCatalog(self.bdc)
+        self.leases: dict[str, HeldLease] = {}
+        self.now_s = time.time()
+        self.capped = 0
+        self.paused: set[Channel] = set()
+        self.channels = 0
+        self.sessions = SessionClient(name, config)
+        self.queries = QueryClient(config)
+        self.notifier = Notifier(self._deliver)
+        self.commands = Commands(self._send_callback)
+        self.router = Router(self)
+        self._loop = asyncio.get_running_loop()
+        self._dirty: list[Channel] = []
+        self._is_drain_due = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._inboxes: dict[str, Inbox] = {}
+        self._partitions: dict[str, PartitionClient] = {}
+        for partition in config.topology.partitions:
+            self._connect(partition)
+        self._touched_at_s = self.now_s
+
+    def _connect(self, partition: str) -> None:
+        inbox = self._inboxes[partition] = Inbox(self.notifier.apply)
+        self._partitions[partition] = PartitionClient(
+            partition,
+            self.name,
+            self.epoch,
+            self.config,
+            context_of=self._context_of,
+            acked=lambda: inbox.acked,
+            announced=inbox.put,
+            settled=self.drain,
+            drained=self._ease,
+        )
+
+    def _context_of(self, session_key: str) -> Mapping[str, Any]:
+        lease = self.leases.get(session_key)
+        if lease is None:
+            # The session ended while its write was on the way: it was alive when the write was accepted.
+            return {"session_key": session_key, "user": "", "kp": "", "kp_instancia": "", "timezoneId": "UTC"}
+        return lease.context
+
+    # ------------------------------------------------------------------ for transports
+
+    def open_channel(
+        self, transport: Any, *, kind: str, peer: str, client_id: str | None = None
+    ) -> Channel:
+        """The SSAP side of a new connection."""
+        self.channels += 1
+        return Channel(self, transport, kind=kind, peer=peer, client_id=client_id)
+
+    def channel_closed(self, channel: Channel) -> None:
+        self.channels -= 1
+        self.commands.remove_channel(channel)
+
+    async def tokens(self, kp: str, user: str, password: str) -> list[tuple[str, bool]]:
+        """The tokens of a KP for its owner or an ADMINISTRADOR.
+
+        Raises:
+            AuthenticationError: wrong user or password, or the KP is another user's or unknown.
+        """
+
+        def read() -> list[tuple[str, bool]]:
+            self.bdc.identify_user(kp, user, password)
+            return self.bdc.tokens(kp)
+
+        return await asyncio.to_thread(read)
+
+    def cipher_key_of(self, kp: str) -> str | None:
+        """The cipher key of a KP, None if there is no such KP."""
+        try:
+            return self.bdc.cipher_of(kp)[0]
+        except AuthenticationError:
+            return None
+
+    # ------------------------------------------------------------------ for the router
+
+    def partition_of(self, ontology: str) -> PartitionClient:
+        return self._partitions[self.config.topology.partition_of(ontology)]
+
+    def utc_now(self) -> datetime:
+        return datetime.now(UTC).replace(tzinfo=None)
+
+    @property
+    def row_cap(self) -> int:
+        return int(self.catalog.setting("query.row_cap", self.limits.query_row_cap))
+
+    @property
+    def query_time_limit_s(self) -> float:
+        return float(self.catalog.setting("query.time_limit_s", self.limits.query_time_limit_s))
+
+    def hold(self, lease: Lease, channel: Channel | None) -> HeldLease:
+        """Keep a lease and take over the session's subscriptions."""
+        held = HeldLease(lease, self.catalog.ontologies, self.now_s)
+        held.channel = channel
+        if len(self.leases) >= LEASES_MAX:
+            self._forget_oldest()
+        self.leases[lease.key] = held
+        for record in lease.subscriptions:
+            self.notifier.add(self.local_subscription(record, lease.cipher_key))
+        return held
+
+    def _forget_oldest(self) -> None:
+        by_use = sorted(self.leases.values(), key=lambda lease: lease.used_at_s)
+        for lease in by_use[: LEASES_MAX // 10]:
+            del self.leases[lease.key]
+
+    def local_subscription(
+        self, record: SubscriptionRecord, cipher_key: str, *, is_announced: bool = True
+    ) -> LocalSubscription:
+        return LocalSubscription(
+            record.subscription_id,
+            record.session_key,
+            record.ontology,
+            Dialect(record.dialect),
+            record.ms_refresh,
+            cipher_key=cipher_key if record.ciphered else None,
+            endpoint=record.endpoint or None,
+            is_announced=is_announced,
+        )
+
+    async def register(self, record: SubscriptionRecord, condition: dict[str, Any]) -> None:
+        """Tell the subscription's partition; from the next commit on it is matched.
+
+        A partition that is restarting finds the subscription in the BDC, where it is already.
+        """
+        subscriber = subscriber_of(record, self.name)._replace(condition=condition)
+        ref = Ref(self.config.topology.partition_of(record.ontology))
+        began = self._loop.time()
+        while True:
+            try:
+                await ref.call("subscribe", [subscriber])
+                return
+            except ActorGoneError as error:
+                if self._loop.time() - began > self.limits.write_timeout_s:
+                    raise StoreUnavailableError("the partition is not there now; SUBSCRIBE again") from error
+                await asyncio.sleep(0.05)
+
+    def end_session(self, session_key: str) -> None:
+        """The session is over: no lease, no INDICATION any more."""
+        self.leases.pop(session_key, None)
+        for subscription in self.notifier.remove_session(session_key):
+            self._stop_callback(subscription.id)
+
+    def end_subscription(self, subscription_id: str) -> None:
+        self.notifier.remove(subscription_id)
+        self._stop_callback(subscription_id)
+
+    async def kp_owner(self, kp: str) -> str | None:
+        """The owner of a KP, None if there is no such KP."""
+        try:
+            return await asyncio.to_thread(self.bdc.owner_of, kp)
+        except AuthenticationError:
+            return None
+
+    def instance_text(self, ontology: str, instance: Any) -> str:
+        """A planned instance back as JSON text, for the partition to validate."""
+        return orjson.dumps(self.catalog.ontology(ontology).to_json(instance)).decode()
+
+    def log_failure(self, request: Request, error: Exception) -> None:
+        log.error("request %s on %s failed", request.message_type, request.ontology, exc_info=error)
+
+    # ------------------------------------------------------------------ the end of a batch
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def mark(self, channel: Channel) -> None:
+        self._dirty.append(channel)
+        if not self._is_drain_due:
+            self._is_drain_due = True
+            self._loop.call_soon(self.drain)
+
+    def drain(self) -> None:
+        """Write what is ready, connection by connection."""
+        self._is_drain_due = False
+        dirty, self._dirty = self._dirty, []
+        for channel in dirty:
+            channel.drain()
+
+    def is_congested(self) -> bool:
+        return any(c.window.depth > self.limits.requests_waiting_max for c in self._partitions.values())
+
+    def _ease(self) -> None:
+        if self.paused and not self.is_congested():
+            for channel in list(self.paused):
+                channel.ease()
+
+    # ------------------------------------------------------------------ INDICATIONs
+
+    def _deliver(self, subscription: LocalSubscription, payload: bytes) -> Awaitable[None] | None:
+        if subscription.endpoint is not None:
+            return self._send_callback(subscription.id, subscription.endpoint, payload)
+        lease = self.leases.get(subscription.session_key)
+        channel = lease.channel if lease is not None else None
+        if channel is not None and channel.is_open:
+            return channel.transport.indicate(payload)
+        return self._deliver_offline(subscription, channel, payload)
+
+    def _deliver_offline(
+        self, subscription: LocalSubscription, channel: Channel | None, payload: bytes
+    ) -> Awaitable[None] | None:
+        """The session is not connected here: dropped and counted, unless a transport keeps it for the client."""
+        self.metrics.dropped += 1
+        return None
+
+    def _send_callback(self, id_: str, endpoint: str, payload: bytes) -> Awaitable[None] | None:
+        self.metrics.dropped += 1
+        return None
+
+    def _stop_callback(self, id_: str) -> None:
+        """Overridden where there are REST callbacks."""
+
+    # ------------------------------------------------------------------ calls of other actors
+
+    def put_announcement(self, partition: str, announcement: Any) -> None:
+        self._inboxes[partition].put(announcement)
+
+    def forget(self, session_keys: list[str]) -> None:
+        """These sessions ended, or speak through another gateway now."""
+        for session_key in session_keys:
+            self.end_session(session_key)
+
+    def reload(self) -> int:
+        """Take over the newest configuration; every session is asked again at its next request."""
+        if self.catalog.refresh():
+            self._renew_leases()
+        return self.catalog.version
+
+    def _renew_leases(self) -> None:
+        """Rights may have changed: forget them, but not where sessions with subscriptions speak."""
+        for lease in self.leases.values():
+            lease.insertable = frozenset()
+        self.leases = {key: lease for key, lease in self.leases.items() if self.notifier.has_session(key)}
+        for key in self.leases:
+            self.spawn(self._renew(key))
+
+    async def _renew(self, session_key: str) -> None:
+        lease = self.leases.get(session_key)
+        channel = lease.channel if lease is not None else None
+        client = (channel.client_id if channel is not None else None) or ""
+        try:
+            self.hold(await self.sessions.request(session_key, "lease", session_key, client), channel)
+        except AuthenticationError:
+            self.end_session(session_key)
+
+    async def restore(self) -> None:
+        """After a start: the subscriptions of the sessions that last spoke here."""
+        gateways = {s.session_key: s for s in await asyncio.to_thread(self.bdc.sessions.load)}
+        for record in await asyncio.to_thread(self.bdc.subscriptions.load):
+            session = gateways.get(record.session_key)
+            if session is not None and session.gateway == self.name:
+                key = self.bdc.cipher_of(session.kp)[0] if record.ciphered else ""
+                self.notifier.add(self.local_subscription(record, key))
+
+    async def run(self) -> None:
+        """Heartbeats to the partitions and touches to the session shards, for ever."""
+        while True:
+            self.now_s = time.time()
+            for client in self._partitions.values():
+                try:
+                    while await client.heartbeat():
+                        pass
+                except Exception as error:
+                    log.debug("no heartbeat: %s", error)
+            if self.now_s - self._touched_at_s >= TOUCH_S:
+                await self._touch()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _touch(self) -> None:
+        since, self._touched_at_s = self._touched_at_s, self.now_s
+        used: dict[str, dict[str, float]] = {}
+        for lease in list(self.leases.values()):
+            if lease.used_at_s >= since:
+                used.setdefault(self.config.topology.shard_of(lease.key), {})[lease.key] = lease.used_at_s
+            elif self.now_s - lease.used_at_s > lease.expiry_s:
+                del self.leases[lease.key]
+        for keys in used.values():
+            try:
+                await self.sessions.request(next(iter(keys)), "touch", keys)
+            except Exception as error:
+                log.warning("the sessions could not be touched: %s", error)
+
+    def samples(self) -> Samples:
+        """What this gateway counts, for ``/metrics``."""
+        gateway = (("gateway", self.metrics.kind),)
+        samples = self.metrics.samples()
+        samples["sofia2_connections", gateway] = self.channels
+        samples["sofia2_leases", gateway] = len(self.leases)
+        samples["sofia2_subscriptions", gateway] = len(self.notifier)
+        samples["sofia2_indications_total", gateway] = self.notifier.indications
+        samples["sofia2_indications_dropped_total", gateway] = self.metrics.dropped + self.notifier.stale
+        samples["sofia2_queries_capped_total", gateway] = self.capped
+        for name, client in self._partitions.items():
+            labels = (*gateway, ("partition", name))
+            samples["sofia2_queue_depth", labels] = client.window.depth
+            samples["sofia2_write_retries_total", labels] = client.window.retries
+        return samples

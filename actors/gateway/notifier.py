@@ -1,0 +1,200 @@
+"""INDICATIONs on their last way: from a partition's announcements to the connections of this gateway.
+
+Invariants: an INDICATION never precedes the answer to its SUBSCRIBE, never follows the answer to its UNSUBSCRIBE or LEAVE; two
+INDICATIONs of one subscription are at least ``ms_refresh`` apart and nothing that matched in between is lost; a change counts as
+delivered only when all its INDICATIONs are written, queued durably or given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from actors.feed import Announcement, Indication
+from sib.ssap.messages import Dialect
+from sib.ssap.answers import Rows, format_indication, format_indication_rest
+from sib.ssap.cipher import encipher
+
+ROWS_PER_INDICATION_MAX = 1000
+"""Instances in one INDICATION; more make further INDICATIONs."""
+
+
+class Inbox:
+    """What one partition has announced to this gateway, put back into its order; says how far all is delivered."""
+
+    def __init__(self, apply: Callable[[int, list[Indication]], Awaitable[None] | None]) -> None:
+        self._apply = apply
+        self._received: int | None = None
+        self._held: dict[int, Announcement] = {}
+        self._open: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def acked(self) -> int:
+        """Every announcement up to this change is delivered."""
+        return min(self._open) - 1 if self._open else self._received or 0
+
+    def put(self, announcement: Announcement) -> None:
+        """Take an announcement, in whatever order they come; the chain begins with a reset, what was received is dropped."""
+        if announcement.is_reset:
+            self._held = {before: held for before, held in self._held.items() if held.seq > announcement.seq}
+            self._deliver(announcement)
+        elif self._received is None or announcement.seq > self._received:
+            self._held[announcement.previous] = announcement
+        while self._received is not None and (following := self._held.pop(self._received, None)) is not None:
+            self._deliver(following)
+
+    def _deliver(self, announcement: Announcement) -> None:
+        self._received = announcement.seq
+        pending = self._apply(announcement.seq, announcement.indications) if announcement.indications else None
+        if pending is not None:
+            future = asyncio.ensure_future(pending)
+            seq = announcement.seq
+            self._open[seq] = future
+            future.add_done_callback(lambda _: self._open.pop(seq, None))
+
+
+class LocalSubscription:
+    """A subscription whose session speaks through this gateway."""
+
+    __slots__ = (
+        "cipher_key", "dialect", "endpoint", "flushed", "id", "is_announced", "last_at_s", "ms_refresh", "ontology", "pending",
+        "session_key", "timer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id_: str,
+        session_key: str,
+        ontology: str,
+        dialect: Dialect,
+        ms_refresh: int,
+        *,
+        cipher_key: str | None = None,
+        endpoint: str | None = None,
+        is_announced: bool = True,
+    ) -> None:
+        self.id, self.session_key, self.ontology, self.dialect = id_, session_key, ontology, dialect
+        self.ms_refresh, self.cipher_key, self.endpoint = ms_refresh, cipher_key, endpoint
+        self.is_announced = is_announced
+        self.last_at_s = -1e9
+        self.pending: list[Any] = []
+        self.timer: asyncio.TimerHandle | None = None
+        self.flushed: asyncio.Future[None] | None = None
+
+
+class Notifier:
+    """All subscriptions of this gateway.
+
+    ``deliver(subscription, payload)`` hands one INDICATION to its connection or endpoint; it returns an awaitable when delivery
+    takes time and has to be waited for (a durable queue, a REST callback), None when it is done or nobody is there.
+    """
+
+    def __init__(self, deliver: Callable[[LocalSubscription, bytes], Awaitable[None] | None]) -> None:
+        self._deliver = deliver
+        self._subscriptions: dict[str, LocalSubscription] = {}
+        self._of_session: dict[str, set[str]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
+        self._waiters: set[asyncio.Future[None]] = set()
+        self.indications = self.stale = 0
+
+    def __len__(self) -> int:
+        return len(self._subscriptions)
+
+    def add(self, subscription: LocalSubscription) -> None:
+        """Register; one that is known keeps its state."""
+        if subscription.id not in self._subscriptions:
+            self._subscriptions[subscription.id] = subscription
+            self._of_session.setdefault(subscription.session_key, set()).add(subscription.id)
+
+    def announce(self, subscription_id: str) -> None:
+        """The answer to its SUBSCRIBE is written: from now on INDICATIONs may follow, those held back at once."""
+        subscription = self._subscriptions.get(subscription_id)
+        if subscription is not None and not subscription.is_announced:
+            subscription.is_announced = True
+            if subscription.pending:
+                self._flush(subscription)
+
+    def remove(self, subscription_id: str) -> LocalSubscription | None:
+        """No INDICATION of it is sent from now on; what is pending is dropped."""
+        subscription = self._subscriptions.pop(subscription_id, None)
+        if subscription is None:
+            return None
+        self._of_session.get(subscription.session_key, set()).discard(subscription_id)
+        if subscription.timer is not None:
+            subscription.timer.cancel()
+        subscription.pending.clear()
+        _settle(subscription)
+        return subscription
+
+    def has_session(self, session_key: str) -> bool:
+        return bool(self._of_session.get(session_key))
+
+    def remove_session(self, session_key: str) -> list[LocalSubscription]:
+        ids = self._of_session.pop(session_key, set())
+        return [removed for id_ in list(ids) if (removed := self.remove(id_)) is not None]
+
+    def apply(self, seq: int, indications: list[Indication]) -> Awaitable[None] | None:
+        """Send or collect what a partition announced; the awaitable ends when everything of it is delivered."""
+        waits: list[Awaitable[None]] = []
+        for ontology, legacy, one, ids in indications:
+            for id_ in ids:
+                subscription = self._subscriptions.get(id_)
+                if subscription is None or subscription.ontology != ontology:
+                    self.stale += 1
+                    continue
+                subscription.pending.append(one if subscription.dialect is Dialect.ONE else legacy)
+                wait_s = subscription.last_at_s + subscription.ms_refresh / 1000 - self._clock()
+                if subscription.is_announced and subscription.timer is None and wait_s <= 0:
+                    waits += self._flush(subscription)
+                    continue
+                if subscription.is_announced and subscription.timer is None:
+                    subscription.timer = self._loop.call_later(wait_s, self._flush_later, subscription)
+                if subscription.flushed is None:
+                    subscription.flushed = self._loop.create_future()
+                waits.append(subscription.flushed)
+        return _all(waits) if waits else None
+
+    def _flush_later(self, subscription: LocalSubscription) -> None:
+        subscription.timer = None
+        self._flush(subscription)
+
+    def _flush(self, subscription: LocalSubscription) -> list[Awaitable[None]]:
+        rows, subscription.pending = subscription.pending, []
+        subscription.last_at_s = self._clock()
+        size = 1 if not subscription.ms_refresh else ROWS_PER_INDICATION_MAX
+        waits = []
+        for start in range(0, len(rows), size):
+            payload = self._format(subscription, rows[start : start + size])
+            self.indications += 1
+            wait = self._deliver(subscription, payload)
+            if wait is not None:
+                future = asyncio.ensure_future(wait)
+                self._waiters.add(future)
+                future.add_done_callback(self._waiters.discard)
+                waits.append(future)
+        _settle(subscription)
+        return waits
+
+    @staticmethod
+    def _format(subscription: LocalSubscription, rows: list[Any]) -> bytes:
+        is_one = subscription.dialect is Dialect.ONE
+        printed = Rows(one=b"[" + b",".join(rows) + b"]") if is_one else Rows(legacy=f"[ {' , '.join(rows)}]")
+        head = subscription.id, subscription.session_key, subscription.ontology
+        if subscription.endpoint is not None:
+            return format_indication_rest(*head, printed, is_one=is_one)
+        payload = format_indication(*head, subscription.dialect, printed)
+        if subscription.cipher_key is not None:
+            return encipher(payload.decode(), subscription.cipher_key).encode()
+        return payload
+
+
+def _settle(subscription: LocalSubscription) -> None:
+    if subscription.flushed is not None:
+        subscription.flushed.set_result(None)
+        subscription.flushed = None
+
+
+async def _all(waits: list[Awaitable[None]]) -> None:
+    await asyncio.gather(*waits, return_exceptions=True)

@@ -1,0 +1,143 @@
+"""QueryWorker: reads of the real-time and the configuration database, several at once in threads.
+
+Invariant: a read sees every commit that was answered before it came; it is stopped at its time limit, and one slow query does
+not hold back the others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from actors.config import PlatformConfig
+from actors.runtime import control
+from sib.errors import AuthorizationError
+from sib.query import plan as plans
+from sib.query.bdcplan import plan_bdc
+from sib.query.budget import Budget
+from sib.query.matcher import compile_filter
+from sib.query.sorting import sort_documents
+from sib.ssap.printing import print_legacy, print_one, print_rows_legacy, print_rows_one
+from storage.bdc.bdc import open_bdc
+from storage.bdtr.relational import RelationalStore
+
+THREADS = 8
+"""Queries at work in one worker; more wait."""
+
+Printed = tuple[str | None, bytes | None]
+
+
+class QueryWorker:
+    """One worker; a sync actor with a pool of threads, each with its own connection."""
+
+    def __init__(self, name: str, config: PlatformConfig) -> None:
+        self._name, self._config = name, config
+        self._bdc = open_bdc(config.bdc_url)
+        self._threads = threading.local()
+        self._lock = threading.Lock()
+        self._counts = {"queries": 0, "query_busy_s": 0.0}
+
+    def run(self, plan: plans.Read, is_one: bool, row_cap: int, time_limit_s: float) -> tuple[str | None, bytes | None, bool]:
+        """Carry out a read and print it: (LEGACY text or None, ONE JSON or None, whether the row cap cut its limit).
+
+        Raises:
+            QueryTimeoutError: over ``time_limit_s``; QueryError and others: what the query met.
+        """
+        began = time.perf_counter()
+        try:
+            result, was_capped = self._read(plan, row_cap, time_limit_s)
+            return *_printed(result, is_one), was_capped
+        finally:
+            with self._lock:
+                self._counts["queries"] += 1
+                self._counts["query_busy_s"] += time.perf_counter() - began
+
+    def _read(self, plan: plans.Read, row_cap: int, time_limit_s: float) -> tuple[Any, bool]:
+        budget = Budget.lasting(time_limit_s, time.monotonic)
+        now = datetime.now(UTC).replace(tzinfo=None)
+        store = self._store(self._config.topology.partition_of(plan.ontology))
+        if isinstance(plan, plans.Count):
+            limit = plan.limit
+            return store.count(plan.ontology, plan.filter, skip=plan.skip, limit=limit, budget=budget), False
+        if isinstance(plan, plans.Distinct):
+            values = list(store.distinct(plan.ontology, plan.field, plan.filter, budget=budget))
+            return values[:row_cap], len(values) > row_cap
+        if isinstance(plan, plans.Aggregate):
+            pipeline = [*plan.pipeline, {"$limit": row_cap}]
+            rows = list(store.aggregate(plan.ontology, pipeline, budget=budget, now=now))
+            return plans.shape(plan, rows), False
+        was_capped = plan.limit is not None and plan.limit > row_cap
+        limit = row_cap if plan.limit is None else min(plan.limit, row_cap)
+        return (
+            list(
+                store.find(
+                    plan.ontology,
+                    plan.filter,
+                    sort=plan.sort,
+                    skip=plan.skip,
+                    limit=limit,
+                    projection=plan.projection,
+                    budget=budget,
+                    now=now,
+                )
+            ),
+            was_capped,
+        )
+
+    def run_bdc(self, text: str, user: str, is_administrator: bool, is_one: bool, row_cap: int) -> Printed:
+        """A query on the configuration: everybody his own assets, an ADMINISTRADOR all tables; never a secret.
+
+        Raises:
+            AuthorizationError: another table than Asset, and the user is not ADMINISTRADOR.
+        """
+        plan = plan_bdc(text)
+        if plan.table == "asset":
+            rows = self._bdc.assets(None if is_administrator else user)
+        elif is_administrator:
+            rows = self._bdc.table(plan.table)
+        else:
+            raise AuthorizationError(f"the configuration table {plan.table!r} is for an ADMINISTRADOR; Asset is for everybody")
+        matches = compile_filter(plan.filter)
+        found = [row for row in rows if matches(row)]
+        if plan.sort:
+            found = sort_documents(found, list(plan.sort))
+        limit = row_cap if plan.limit is None else min(plan.limit, row_cap)
+        found = found[plan.skip : plan.skip + limit]
+        if plan.is_count:
+            return _printed(len(found), is_one)
+        if plan.columns is not None:
+            found = [{column: row.get(column) for column in plan.columns} for row in found]
+        return _printed(found, is_one)
+
+    def _store(self, partition: str) -> RelationalStore:
+        stores: dict[str, RelationalStore] = self._threads.__dict__.setdefault("stores", {})
+        if partition not in stores:
+            stores[partition] = RelationalStore.open(self._config.partition_url(partition), writer=False)
+        return stores[partition]
+
+    def reload(self) -> int:
+        """Nothing is kept of the configuration."""
+        return self._bdc.config_version()
+
+    def tick(self) -> None:
+        """Nothing to keep up."""
+
+    @control
+    def stats(self) -> dict[str, Any]:
+        with self._lock:
+            return {"pid": os.getpid(), **self._counts}
+
+
+def _printed(result: Any, is_one: bool) -> Printed:
+    if isinstance(result, Sequence) and all(isinstance(row, dict) for row in result):
+        return (None, print_rows_one(result)) if is_one else (print_rows_legacy(result), None)
+    if isinstance(result, int | float) and not isinstance(result, bool):
+        text = orjson.dumps(result)
+        return (None, text) if is_one else (text.decode(), None)
+    return (None, print_one(result)) if is_one else (print_legacy(result), None)

@@ -1,0 +1,422 @@
+"""SessionShard: thousands of SSAP sessions and their subscriptions as plain objects in one process.
+
+A batch of requests is answered after one commit in the BDC, so a session or subscription that was answered survives any crash.
+Gateways hold leases (what a session is and may do); a lease is asked again whenever the configuration changes, and taken back
+when the session ends or speaks through another gateway.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from actors.config import PlatformConfig
+from actors.runtime import Ref, control
+from sib.access import Identity, permission_name
+from sib.errors import AuthenticationError, LimitError, SibError
+from sib.limiter import FailureLimiter
+from sib.sessions import Session, Sessions
+from storage.bdc.bdc import Bdc, open_bdc
+from storage.bdc.records import LogRecord, SessionRecord, SubscriptionRecord
+
+
+class Lease(NamedTuple):
+    """What a gateway needs to know of a session to serve it without asking again."""
+
+    key: str
+    kp: str
+    instance: str
+    user: str
+    is_administrator: bool
+    dialect: int
+    cipher_key: str
+    rights: dict[str, int]
+    expiry_s: float
+    context: dict[str, str]
+    subscriptions: list[SubscriptionRecord]
+
+
+class JoinRequest(NamedTuple):
+    """A JOIN with all that the transport knows; ``renewed_key`` is the live key of a renewal."""
+
+    kp: str
+    instance: str
+    token: str | None
+    user: str | None
+    password: str | None
+    dialect: int
+    is_ciphered: bool
+    client: str
+    address: str
+    renewed_key: str | None
+
+    def __repr__(self) -> str:
+        return f"JoinRequest({self.kp}:{self.instance})"
+
+
+class JoinRefused(NamedTuple):
+    """Why a JOIN failed and for how long its answer has to wait."""
+
+    error: SibError
+    delay_s: float
+
+
+class SessionShard:
+    """One shard; a sync actor. Requests of one call are answered together, after their commit."""
+
+    def __init__(self, name: str, config: PlatformConfig) -> None:
+        self._name, self._config = name, config
+        self._bdc = open_bdc(config.bdc_url)
+        limits = config.limits
+        self._sessions = Sessions(limits.sessions_expiry_s)
+        self._limiter = FailureLimiter(limits.join_failures_per_minute, limits.join_failure_delay_s_max)
+        self._identities: dict[tuple[str, str, str], Identity] = {}
+        self._rights: dict[tuple[str, str], dict[str, int]] = {}
+        self._config_version = -1
+        self._leased: dict[str, set[str]] = {}
+        self._counts = {"joins": 0, "join_failures": 0, "leases": 0, "leaves": 0, "expired": 0}
+        self._touched: dict[str, float] = {}
+        self._load()
+
+    def _load(self) -> None:
+        mine = {}
+        for record in self._bdc.sessions.load():
+            if self._config.topology.shard_of(record.session_key) == self._name:
+                mine[record.session_key] = _session(record)
+        for subscription in self._bdc.subscriptions.load():
+            if subscription.session_key in mine:
+                mine[subscription.session_key].subscriptions[subscription.subscription_id] = subscription
+        for session in mine.values():
+            self._sessions.add(session)
+
+    # ------------------------------------------------------------------ requests
+
+    def handle(self, gateway: str, requests: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        """Answer a batch of requests in order: for each its result, or the :class:`SibError` that it met.
+
+        Requests: ``join``, ``leave``, ``lease``, ``subscribe``, ``unsubscribe``, ``touch``, ``configure``, ``report``,
+        ``check``; see the methods. All are idempotent, but that a repeated ``join`` opens another session.
+
+        Raises:
+            StoreUnavailableError: The BDC cannot decide; nothing of the batch is known to be stored. Retry it.
+        """
+        self._refresh()
+        batch = _Changes()
+        answers: list[Any] = []
+        for kind, arguments in requests:
+            handler: Callable[..., Any] = getattr(self, f"_{kind}")
+            try:
+                answers.append(handler(batch, gateway, *arguments))
+            except SibError as error:
+                if error.is_retryable:
+                    raise
+                answers.append(error)
+        batch.write(self._bdc, self._sessions.expiry_s)
+        for session in batch.ended:
+            self._announce_end(session)
+        for session, previous in batch.moved:
+            self._announce_move(session, previous)
+        return answers
+
+    def _refresh(self) -> None:
+        version = self._bdc.config_version()
+        if version != self._config_version:
+            self._identities.clear()
+            self._rights.clear()
+            self._config_version = version
+
+    def _join(self, batch: _Changes, gateway: str, request: JoinRequest) -> Lease | JoinRefused:
+        now_s = time.time()
+        self._counts["joins"] += 1
+        try:
+            identity = self._identify(request)
+            if request.renewed_key is not None:
+                session = self._sessions.find(request.renewed_key, now_s)
+                if (session.kp, session.instance) != (request.kp, request.instance):
+                    raise AuthenticationError("the session belongs to another KP instance: JOIN without a session key")
+                session.used_at_s = now_s
+                session.credential = identity.credential
+            else:
+                session = self._open(gateway, request, identity, now_s)
+        except AuthenticationError as error:
+            self._counts["join_failures"] += 1
+            return JoinRefused(error, self._limiter.failed(request.address, request.kp, now_s))
+        batch.saved.append(session)
+        batch.seen.append((request.kp, request.instance, request.client or request.address, _moment(now_s)))
+        return self._grant(batch, gateway, session, identity)
+
+    def _identify(self, request: JoinRequest) -> Identity:
+        if request.token is not None:
+            key = (request.kp, "token", request.token)
+            if key not in self._identities:
+                self._identities[key] = self._bdc.identify(request.kp, request.token)
+            return self._identities[key]
+        if not request.user or request.password is None:
+            raise AuthenticationError("a JOIN needs a token, or a user and a password")
+        return self._bdc.identify_user(request.kp, request.user, request.password)
+
+    def _open(self, gateway: str, request: JoinRequest, identity: Identity, now_s: float) -> Session:
+        shard_of = self._config.topology.shard_of
+        session_key = str(uuid.uuid4())
+        while shard_of(session_key) != self._name:
+            session_key = str(uuid.uuid4())
+        session = Session(
+            session_key,
+            request.kp,
+            request.instance,
+            identity.user,
+            identity.credential,
+            request.dialect,
+            request.is_ciphered,
+            gateway,
+            request.client,
+            now_s,
+            now_s,
+        )
+        self._sessions.add(session)
+        return session
+
+    def _lease(self, batch: _Changes, gateway: str, session_key: str, client: str) -> Lease:
+        now_s = time.time()
+        self._counts["leases"] += 1
+        session = self._sessions.find(session_key, now_s)
+        identity = self._known(batch, session)
+        session.used_at_s = now_s
+        if session.gateway != gateway or session.client != client:
+            batch.saved.append(session)
+            batch.moved.append((session, session.gateway))
+            session.gateway, session.client = gateway, client
+        return self._grant(batch, gateway, session, identity)
+
+    def _known(self, batch: _Changes, session: Session) -> Identity:
+        """Check again that the session's token or user is good; if not, the session ends."""
+        key = (session.kp, session.user, session.credential)
+        if key not in self._identities:
+            (identity,) = self._bdc.recheck([key])
+            if identity is None:
+                self._end(batch, session)
+                raise AuthenticationError("the session's token or user is not valid any more: JOIN with a valid one")
+            self._identities[key] = identity
+        return self._identities[key]
+
+    def _grant(self, batch: _Changes, gateway: str, session: Session, identity: Identity) -> Lease:
+        self._leased.setdefault(session.key, set()).add(gateway)
+        who = (session.kp, session.user)
+        rights = self._rights.get(who)
+        if rights is None:
+            rights = self._rights[who] = {name: int(value) for name, value in self._bdc.rights(*who).items()}
+        return Lease(
+            session.key,
+            session.kp,
+            session.instance,
+            session.user,
+            identity.is_administrator,
+            session.dialect,
+            identity.cipher_key,
+            rights,
+            self._sessions.expiry_s,
+            {
+                "session_key": session.key,
+                "user": session.user,
+                "kp": session.kp,
+                "kp_instancia": session.instance,
+                "timezoneId": "UTC",
+            },
+            list(session.subscriptions.values()),
+        )
+
+    def _leave(self, batch: _Changes, gateway: str, session_key: str) -> None:
+        session = self._sessions.find(session_key, time.time())
+        self._counts["leaves"] += 1
+        self._end(batch, session)
+
+    def _end(self, batch: _Changes, session: Session) -> None:
+        self._sessions.remove(session.key)
+        batch.ended.append(session)
+
+    def _subscribe(self, batch: _Changes, gateway: str, record: SubscriptionRecord) -> None:
+        session = self._sessions.find(record.session_key, time.time())
+        maximum = self._config.limits.subscriptions_per_session_max
+        if len(session.subscriptions) >= maximum and record.subscription_id not in session.subscriptions:
+            raise LimitError(f"a session may have {maximum} subscriptions: UNSUBSCRIBE some, or use another session")
+        session.subscriptions[record.subscription_id] = record
+        batch.subscribed.append(record)
+
+    def _unsubscribe(self, batch: _Changes, gateway: str, session_key: str, subscription_id: str) -> str | None:
+        """Returns the ontology of the subscription, None if the session has no such one."""
+        session = self._sessions.find(session_key, time.time())
+        record = session.subscriptions.pop(subscription_id, None)
+        if record is None:
+            return None
+        batch.unsubscribed.append(subscription_id)
+        return str(record.ontology)
+
+    def _touch(self, batch: _Changes, gateway: str, used: dict[str, float]) -> None:
+        for session_key, used_at_s in used.items():
+            if self._sessions.touch(session_key, used_at_s):
+                self._touched[session_key] = used_at_s
+
+    def _configure(self, batch: _Changes, gateway: str, kp: str, instance: str, token: str) -> dict[str, Any]:
+        identity = self._bdc.identify(kp, token)
+        catalog = self._bdc.catalog()
+        return {
+            "lasset": [_asset_entry(row) for row in self._bdc.assets(identity.user) if row.get("kp") in (kp, None, "")],
+            "lontologia": [
+                {
+                    "identificacion": name,
+                    "esquemajson": catalog.ontologies[name].schema_text,
+                    "tipopermiso": permission_name(rights),
+                }
+                for name, rights in sorted(self._bdc.rights(kp, identity.user).items())
+                if name in catalog.ontologies
+            ],
+        }
+
+    def _check(self, batch: _Changes, gateway: str, kp: str, token: str) -> None:
+        self._bdc.identify(kp, token)
+
+    def _report(
+        self, batch: _Changes, gateway: str, kind: str, kp: str, instance: str, token: str, fields: dict[str, Any]
+    ) -> None:
+        identity = self._bdc.identify(kp, token)
+        summary = str(fields.get("message") or fields.get("status") or "")[:200]
+        batch.reports.append(LogRecord(kind, _moment(time.time()), summary, identity.user, kp, instance, fields))
+
+    # ------------------------------------------------------------------ ends and moves
+
+    def _announce_end(self, session: Session) -> None:
+        for gateway in self._leased.pop(session.key, set()) | {session.gateway}:
+            if gateway in self._config.topology.gateways:
+                Ref(gateway).tell("forget", [session.key])
+        ids_by_partition: dict[str, list[str]] = {}
+        for record in session.subscriptions.values():
+            partition = self._config.topology.partition_of(record.ontology)
+            ids_by_partition.setdefault(partition, []).append(record.subscription_id)
+        for partition, ids in ids_by_partition.items():
+            Ref(partition).tell("unsubscribe", ids)
+
+    def _announce_move(self, session: Session, previous: str) -> None:
+        if previous == session.gateway or not session.subscriptions:
+            return
+        if previous in self._config.topology.gateways:
+            self._leased.get(session.key, set()).discard(previous)
+            Ref(previous).tell("forget", [session.key])
+        for partition in {self._config.topology.partition_of(r.ontology) for r in session.subscriptions.values()}:
+            Ref(partition).tell("move_session", session.key, session.gateway)
+
+    # ------------------------------------------------------------------ upkeep
+
+    def tick(self) -> None:
+        """Upkeep, about once a second: write down which sessions were used, end the expired ones."""
+        if self._touched:
+            touched, self._touched = self._touched, {}
+            used = [(key, _moment(at_s)) for key, at_s in touched.items()]
+            self._bdc.sessions.touch(used, expiry_s=self._sessions.expiry_s)
+        expired = self._sessions.expired(time.time())
+        if expired:
+            batch = _Changes()
+            for session in expired:
+                self._end(batch, session)
+            batch.write(self._bdc, self._sessions.expiry_s)
+            for session in expired:
+                self._announce_end(session)
+            self._counts["expired"] += len(expired)
+
+    def reload(self) -> int:
+        """Take over the newest configuration; returns its version."""
+        self._refresh()
+        settings = self._bdc.catalog().settings
+        self._sessions.expiry_s = float(settings.get("sessions.expiry_s", self._config.limits.sessions_expiry_s))
+        return self._config_version
+
+    @control
+    def stats(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "version": self._config_version, "sessions": len(self._sessions), **self._counts}
+
+
+class _Changes:
+    """What a batch writes to the BDC, in one transaction a kind."""
+
+    def __init__(self) -> None:
+        self.saved: list[Session] = []
+        self.ended: list[Session] = []
+        self.moved: list[tuple[Session, str]] = []
+        self.subscribed: list[SubscriptionRecord] = []
+        self.unsubscribed: list[str] = []
+        self.seen: list[tuple[str, str, str, datetime]] = []
+        self.reports: list[LogRecord] = []
+
+    def write(self, bdc: Bdc, expiry_s: float) -> None:
+        ended = {session.key for session in self.ended}
+        saved = {session.key: session for session in self.saved if session.key not in ended}
+        if saved:
+            bdc.sessions.save([_record(session, expiry_s) for session in saved.values()])
+        if self.subscribed:
+            bdc.subscriptions.save(self.subscribed)
+        if self.unsubscribed:
+            bdc.subscriptions.delete(self.unsubscribed)
+        if ended:
+            bdc.sessions.delete(sorted(ended))
+        if self.seen:
+            bdc.instances_seen(self.seen)
+        if self.reports:
+            bdc.log(self.reports)
+
+
+def _moment(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC).replace(tzinfo=None)
+
+
+def _epoch_s(moment: datetime) -> float:
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def _record(session: Session, expiry_s: float) -> SessionRecord:
+    return SessionRecord(
+        session.key,
+        session.kp,
+        session.instance,
+        session.user,
+        session.credential,
+        session.gateway,
+        session.client,
+        session.dialect,
+        _moment(session.created_at_s),
+        _moment(session.used_at_s),
+        _moment(session.used_at_s + expiry_s),
+        session.is_ciphered,
+    )
+
+
+def _session(record: SessionRecord) -> Session:
+    return Session(
+        record.session_key,
+        record.kp,
+        record.instance,
+        record.user,
+        record.credential,
+        record.dialect,
+        record.ciphered,
+        record.gateway,
+        record.client_ref,
+        _epoch_s(record.created_at),
+        _epoch_s(record.used_at),
+    )
+
+
+def _asset_entry(row: dict[str, Any]) -> dict[str, Any]:
+    """An asset as CONFIG lists it. Source: Sofia2 java-api ssap/body/config/message."""
+    properties = row.get("properties") or {}
+    return {
+        "identificacion": row["identificacion"],
+        "latitud": properties.get("latitud"),
+        "longitud": properties.get("longitud"),
+        "propiedades": properties,
+        "propiedadescfg": {},
+        "isNative": False,
+        "jsonAssets": None,
+    }
