@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from bson import Decimal128
+from bson import Binary, Decimal128
 
 from sib.query.extended import from_extended, parse_date
 
@@ -81,9 +81,12 @@ def _to_bson_if_extended(value: dict[str, Any]) -> Any:
         return value
     try:
         date = value.get("$date")
-        return (len(value) == 1 and _quick_date(date)) or (value if _is_interval(date) else from_extended(value))
+        if moment := len(value) == 1 and _quick_date(date):
+            return moment
+        read: Any = value if _is_interval(date) else from_extended(value)
     except Exception as error:
         raise UnconvertibleError(value, str(error)) from error
+    return bytes(read) if type(read) is Binary and read.subtype == 0 else read  # as it will come out of the store
 
 
 def _quick_date(text: Any) -> datetime | None:

@@ -19,18 +19,22 @@ INSTANCE_BYTES_MAX = 16 * 1024 * 1024
 Path = tuple[str | int, ...]
 
 
-def parse_instance(text: bytes | bytearray | memoryview | str) -> dict[str, Any]:
-    """Read the text of an instance tolerantly, as JSON types only.
+def parse_instance(source: Any) -> dict[str, Any]:
+    """Read an instance tolerantly, as JSON types only, from its text or from what a statement was parsed to.
 
-    Tolerated: a byte order mark, JSON that was encoded twice, and the relaxed JSON of old clients (single quotes,
-    unquoted keys, ``ISODate(…)``, a first brace that is missing). A key told twice counts as told last.
+    Tolerated in a text: a byte order mark, JSON that was encoded twice, and the relaxed JSON of old clients (single
+    quotes, unquoted keys, ``ISODate(…)``, a first brace that is missing). A key told twice counts as told last, and
+    a number beyond 2**64 is a double.
 
     Raises:
         InvalidInstanceError: it cannot be read, or is not one object.
     """
-    value = _parse_text(_decode(text))
-    if isinstance(value, str):
-        value = _parse_text(value)
+    if isinstance(source, str | bytes | bytearray | memoryview):
+        value = _parse_text(_decode(source))
+        if isinstance(value, str):
+            value = _parse_text(value)
+    else:
+        value = as_json(source)
     if not isinstance(value, dict):
         raise InvalidInstanceError(f"instance: {print_value(value)} is not an object (type): send one JSON object.")
     return value
@@ -103,11 +107,22 @@ def _find_unstorable(document: Any) -> str | None:
             return f"{print_path(path)}: {print_value(value)} does not fit in 64 bits"
         if isinstance(value, float) and not math.isfinite(value):
             return f"{print_path(path)}: {value} is not a finite number"
+        if isinstance(value, str) and not _is_unicode(value):
+            return f"{print_path(path)}: {print_value(value)} is not Unicode text"
         for key, item in _items(value):
-            if isinstance(key, str) and "\0" in key:
-                return f"{print_path(path)}: the field {print_value(key)} has a NUL in its name"
+            if isinstance(key, str) and ("\0" in key or not _is_unicode(key)):
+                return f"{print_path(path)}: the field {print_value(key)} has a NUL or half a character in its name"
             pending.append(((*path, key), item))
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    """False for text with half of a surrogate pair, which relaxed JSON can hold and no encoding can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _items(value: Any) -> list[tuple[str | int, Any]]:

@@ -50,7 +50,8 @@ def describe(error: jsonschema_rs.ValidationError) -> str:
 
 def print_path(path: Iterable[str | int]) -> str:
     """A path as queries write it: ``Sensor.geometry.coordinates.0``."""
-    return ".".join(map(str, path))[: 4 * VALUE_CHARACTERS_MAX] or WHOLE
+    text = ".".join(map(str, path))[: 4 * VALUE_CHARACTERS_MAX] or WHOLE
+    return text.encode(errors="replace").decode()
 
 
 def print_value(value: Any) -> str:
@@ -58,7 +59,7 @@ def print_value(value: Any) -> str:
     try:
         text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        text = type(value).__name__ if isinstance(value, dict | list) else str(value)
+        text = ascii(value)
     return text if len(text) <= VALUE_CHARACTERS_MAX else text[: VALUE_CHARACTERS_MAX - 1] + "…"
 
 

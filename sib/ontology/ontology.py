@@ -69,9 +69,9 @@ class Ontology:
         try:
             document = orjson.loads(text)  # type: ignore[arg-type]
         except (ValueError, TypeError):
-            document = as_json(text) if isinstance(text, dict) else parse_instance(text)
+            document = parse_instance(text)
         if type(document) is not dict:
-            document = parse_instance(text)  # type: ignore[arg-type]
+            document = parse_instance(text)
         if "_id" in document:
             del document["_id"]
         if "contextData" in document:

@@ -71,6 +71,7 @@ _KEYWORDS = frozenset(
         "uniqueItems",
     }
 )
+_ANYTHING: dict[str, Any] = {}
 _MAY_FOLLOW_THE_SCHEMA = " \t\r\n}],;"
 
 
@@ -117,11 +118,11 @@ def resolve(schema: dict[str, Any], node: Any) -> dict[str, Any]:
     """Follow the ``$ref`` of a node of a normalised schema; ``{}`` (anything goes) where there is nothing to follow."""
     for _ in range(REFERENCE_HOPS_MAX):
         if not isinstance(node, dict):
-            return {}
+            return _ANYTHING
         if "$ref" not in node:
             return node
         node = _look_up(schema, node["$ref"])
-    return {}
+    return _ANYTHING
 
 
 def check_expansion(schema: dict[str, Any]) -> None:

@@ -48,8 +48,8 @@ class Shape:
         return "object" in types if types else "properties" in node
 
     def has_path(self, path: str) -> bool:
-        """Whether an instance may have a value at this path: false only if the schema closes it."""
-        return self._walk(path) is not None
+        """Whether a stored document may have a value at this path: false only if the schema closes it."""
+        return path.partition(".")[0] in ("_id", "contextData") or self._walk(path) is not None
 
     def is_date(self, path: str) -> bool:
         """Whether the schema says that a date is stored at this path."""
@@ -75,6 +75,8 @@ class Shape:
             found = rest if self.root is None else ".".join(filter(None, (self.root, rest)))
         elif self._declares(first):
             found = path if self.root is None else f"{self.root}.{path}"
+        elif first in self.resolve(self._schema).get("properties", {}):
+            found = path  # beside the root: an ``id`` that the schema names
         else:
             found = ""
         found = self._without_wrapper(found)
