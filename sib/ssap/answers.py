@@ -3,7 +3,7 @@
 Old clients are strict: an unknown, a missing or an oddly typed field kills some of them, so exactly these are sent.
 Sources: Sofia2 java-api ssap/SSAPMessage.java:34-49 and ssap/body/SSAPBodyReturnMessage.java:29-42 (unknown properties
 are fatal), android-api ssap/body/SSAPBodyMessage.java:55-61 (``@type``, version, contentType), javascript-api
-sofia2-api-js-latest.js:746-752 (an apostrophe makes a frame unreadable), python-api messages/messages.py:319-381 (codes).
+sofia2-api-js-latest.js:746-752 (an apostrophe makes a frame unreadable), python-api messages/messages.py:319-381.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From the parsed body of a request to its typed operation. Items of a BULK take the same way as single messages.
 
-Sources: Sofia2 java-api and android-api ssap/body/*.java; what clients really send is in tests/data/client-frames.jsonl.
+Sources: Sofia2 java-api and android-api ssap/body/*.java; what is really sent is in tests/data/client-frames.jsonl.
 """
 
 from __future__ import annotations
@@ -84,8 +84,10 @@ def _read_insert(body: dict[str, Any]) -> Insert:
         return Insert(None, query_text(query, query_type) or query_text(data, query_type), query_type)
     if data and data != "null" and data != "{}":
         return Insert(instance_text(data), None, query_type)
-    statement = query_text(query, query_type) or None
-    return Insert(None if statement else instance_text(data), statement, query_type)
+    statement = query_text(query, query_type)
+    if statement:
+        return Insert(None, statement, query_type)
+    return Insert(instance_text(data) or "", None, query_type)
 
 
 def _read_update(body: dict[str, Any]) -> Update:

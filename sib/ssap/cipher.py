@@ -21,7 +21,7 @@ _DELTA = 0x9E3779B9
 _MASK = 0xFFFFFFFF
 _SIGN = 0x80000000
 _PREFIX = re.compile(r"\s*(\d{1,3})#")
-_CIPHERED = re.compile(r"(?:\d{1,3}#.{0,255}?)?[A-Za-z0-9+/=\r\n]+", re.DOTALL)
+_BASE64 = re.compile(r"[A-Za-z0-9+/=]+")
 
 
 def is_clear(payload: bytes | str) -> bool:
@@ -35,8 +35,7 @@ def is_clear(payload: bytes | str) -> bool:
     text = _text(payload)
     if text is None:
         return True
-    text = text.strip()
-    return text[:1] == "{" or _CIPHERED.fullmatch(text) is None
+    return text.lstrip()[:1] == "{" or _BASE64.fullmatch(split_join_prefix(text)[1]) is None
 
 
 def split_join_prefix(payload: bytes | str) -> tuple[str | None, str]:

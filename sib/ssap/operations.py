@@ -45,7 +45,7 @@ class Leave:
 class Insert:
     """Stores an instance (``data``: its JSON text as sent), or runs an inserting statement (``query``).
 
-    One of the two is None; both are when the request had neither.
+    Exactly one of the two is None. When the request had neither, ``data`` is "", or ``query`` if the type is SQL.
     """
 
     data: bytes | str | None
