@@ -429,10 +429,11 @@ class MqttConnection(MqttStream):
             properties = encode_properties(pairs) if pairs else b"\0"
         number = wire.encode_uint16(packet_id) if message.qos else b""
         length = len(topic) + len(number) + len(properties) + len(message.payload)
-        if length > wire.VARINT_MAX or (self.packet_bytes_max and length + 5 > self.packet_bytes_max):
+        front = bytes((head,)) + wire.encode_varint(length)
+        if self.packet_bytes_max and len(front) + length > self.packet_bytes_max:
             self._endpoint.stats.dropped_too_large += 1
             return None
-        return b"".join((bytes((head,)), wire.encode_varint(length), topic, number, properties, message.payload))
+        return b"".join((front, topic, number, properties, message.payload))
 
     def _alias_of(self, topic: str) -> tuple[int, bool]:
         """The alias of a topic for this client (0 = none left), and whether the client knows it already."""
