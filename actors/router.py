@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import bson
 import orjson
 from bson import json_util
-from sib.query.sqlplan import plan_sql
 
 from actors.clients import FutureWrite
 from actors.partition import DELETE, INSERT, INSERT_ALL, UPDATE, encode_delete, encode_update
@@ -42,10 +41,11 @@ from sib.query import plan as plans
 from sib.query.joined import joined_ontologies
 from sib.query.native import is_empty, plan_delete, plan_native
 from sib.query.parameters import bind_parameters
-from sib.ssap.envelope import Request
-from sib.ssap.messages import Dialect, MessageType, QueryType
+from sib.query.sqlplan import plan_sql
 from sib.ssap import operations as ops
 from sib.ssap.answers import AffectedIds, Answer, BulkResult, InsertedId, Json, Rows, Text
+from sib.ssap.envelope import Request
+from sib.ssap.messages import Dialect, MessageType, QueryType
 from sib.ssap.rest import InsertMany
 from storage.bdc.records import SubscriptionRecord
 
@@ -412,7 +412,10 @@ class Router:
             origin.endpoint or "",
         )
         # Known here before the partition knows it, but not announced: an early INDICATION waits for the answer.
-        core.notifier.add(core.local_subscription(record, lease.cipher_key, is_announced=origin.slot is None))
+        client = (origin.channel.client_id if origin.channel is not None else None) or ""
+        core.notifier.add(
+            core.local_subscription(record, lease.cipher_key, client=client, is_announced=origin.slot is None)
+        )
         try:
             await core.sessions.request(lease.key, "subscribe", record)
             await core.register(record, condition)

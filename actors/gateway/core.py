@@ -25,9 +25,9 @@ from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease
 from sib.access import Rights
 from sib.errors import AuthenticationError, StoreUnavailableError
+from sib.ssap.answers import InsertAnswerTemplate
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect
-from sib.ssap.answers import InsertAnswerTemplate
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import SubscriptionRecord
 
@@ -181,7 +181,8 @@ class GatewayCore:
             self._forget_oldest()
         self.leases[lease.key] = held
         for record in lease.subscriptions:
-            self.notifier.add(self.local_subscription(record, lease.cipher_key))
+            client = (channel.client_id if channel is not None else None) or ""
+            self.notifier.add(self.local_subscription(record, lease.cipher_key, client=client))
         return held
 
     def _forget_oldest(self) -> None:
@@ -190,7 +191,7 @@ class GatewayCore:
             del self.leases[lease.key]
 
     def local_subscription(
-        self, record: SubscriptionRecord, cipher_key: str, *, is_announced: bool = True
+        self, record: SubscriptionRecord, cipher_key: str, *, client: str = "", is_announced: bool = True
     ) -> LocalSubscription:
         return LocalSubscription(
             record.subscription_id,
@@ -200,6 +201,7 @@ class GatewayCore:
             record.ms_refresh,
             cipher_key=cipher_key if record.ciphered else None,
             endpoint=record.endpoint or None,
+            client=client,
             is_announced=is_announced,
         )
 
@@ -281,7 +283,8 @@ class GatewayCore:
         lease = self.leases.get(subscription.session_key)
         channel = lease.channel if lease is not None else None
         if channel is not None and channel.is_open:
-            return channel.transport.indicate(payload)
+            pending: Awaitable[None] | None = channel.transport.indicate(payload)
+            return pending
         return self._deliver_offline(subscription, channel, payload)
 
     def _deliver_offline(
@@ -338,7 +341,7 @@ class GatewayCore:
             session = gateways.get(record.session_key)
             if session is not None and session.gateway == self.name:
                 key = self.bdc.cipher_of(session.kp)[0] if record.ciphered else ""
-                self.notifier.add(self.local_subscription(record, key))
+                self.notifier.add(self.local_subscription(record, key, client=session.client_ref))
 
     async def run(self) -> None:
         """Heartbeats to the partitions and touches to the session shards, for ever."""

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from actors.feed import Announcement, Indication
-from sib.ssap.messages import Dialect
 from sib.ssap.answers import Rows, format_indication, format_indication_rest
 from sib.ssap.cipher import encipher
+from sib.ssap.messages import Dialect
 
 ROWS_PER_INDICATION_MAX = 1000
 """Instances in one INDICATION; more make further INDICATIONs."""
@@ -58,7 +58,7 @@ class LocalSubscription:
     """A subscription whose session speaks through this gateway."""
 
     __slots__ = (
-        "cipher_key", "dialect", "endpoint", "flushed", "id", "is_announced", "last_at_s", "ms_refresh", "ontology", "pending",
+        "cipher_key", "client", "dialect", "endpoint", "flushed", "id", "is_announced", "last_at_s", "ms_refresh", "ontology", "pending",
         "session_key", "timer",
     )  # fmt: skip
 
@@ -72,8 +72,10 @@ class LocalSubscription:
         *,
         cipher_key: str | None = None,
         endpoint: str | None = None,
+        client: str = "",
         is_announced: bool = True,
     ) -> None:
+        self.client = client
         self.id, self.session_key, self.ontology, self.dialect = id_, session_key, ontology, dialect
         self.ms_refresh, self.cipher_key, self.endpoint = ms_refresh, cipher_key, endpoint
         self.is_announced = is_announced

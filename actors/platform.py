@@ -1,0 +1,178 @@
+"""Platform: which actors run, the configuration's version pushed to them, their upkeep, status and metrics.
+
+Everything is reconciled: what an actor has not taken over yet is pushed again, so a restart on either side heals by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import Any
+
+from actors.config import PlatformConfig
+from actors.gateway.nodes import HttpGateway, MqttGateway
+from actors.metrics import Samples, merge_samples
+from actors.partition import OntologyPartition
+from actors.query import THREADS, QueryWorker
+from actors.runtime import Ref, spawn
+from actors.sessions import SessionShard
+from sib.errors import SibError
+from storage.bdc.bdc import open_bdc
+
+log = logging.getLogger("sofia2.platform")
+
+WATCH_S = 0.2
+"""How often the configuration's version is looked at: a change is felt everywhere within a second."""
+TICK_S = 1.0
+STATUS_TIMEOUT_S = 2.0
+
+
+class Platform:
+    """An async actor, one per platform."""
+
+    def __init__(self, name: str, config: PlatformConfig) -> None:
+        self._config = config
+        self._bdc = open_bdc(config.bdc_url)
+        self._kinds: dict[str, str] = {}
+        self._pids: dict[str, int] = {}
+        self._restarts: dict[str, int] = {}
+        self._versions: dict[str, int] = {}
+        self._started = asyncio.get_event_loop().create_task(self._start())
+
+    async def _start(self) -> None:
+        config, topology = self._config, self._config.topology
+        for name in topology.session_shards:
+            self._spawn(SessionShard, name)
+        for name in topology.partitions:
+            self._spawn(OntologyPartition, name)
+        for name in topology.query_workers:
+            self._spawn(QueryWorker, name, threads=THREADS)
+        for name in topology.mqtt_gateways:
+            self._spawn(MqttGateway, name, is_async=True)
+        for name in topology.http_gateways:
+            self._spawn(HttpGateway, name, is_async=True)
+        await asyncio.gather(*(Ref(name).call("ready") for name in topology.gateways))
+        others = (*topology.session_shards, *topology.partitions, *topology.query_workers)
+        await asyncio.gather(*(Ref(name).call("stats") for name in others))
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._watch(name)) for name in self._kinds]
+        self._tasks += [loop.create_task(self._tick(name)) for name in others]
+        log.info("the platform %s is ready", config.data)
+
+    def _spawn(self, cls: type, name: str, *, threads: int = 1, is_async: bool = False) -> None:
+        spawn(cls, name, name, self._config, threads=threads, is_async=is_async)
+        self._kinds[name] = cls.__name__
+
+    async def ready(self) -> None:
+        """Returns when every actor works and every listener accepts.
+
+        Raises:
+            OSError: a port is taken. SibError: a database cannot be used.
+        """
+        await asyncio.shield(self._started)
+
+    async def _watch(self, name: str) -> None:
+        """Push a new configuration to one actor until it has it."""
+        while True:
+            try:
+                version = self._bdc.config_version()
+                if self._versions.get(name) != version:
+                    self._versions[name] = await Ref(name).call("reload")
+            except SibError as error:
+                self._versions.pop(name, None)
+                log.debug("%s has not taken over the configuration: %s", name, error)
+            await asyncio.sleep(WATCH_S)
+
+    async def _tick(self, name: str) -> None:
+        while True:
+            try:
+                await Ref(name).call("tick")
+            except Exception as error:
+                log.warning("upkeep of %s: %s", name, error)
+            await asyncio.sleep(TICK_S)
+
+    async def applied(self, version: int) -> bool:
+        """Whether every actor has taken over this version of the configuration."""
+        return all(self._versions.get(name, -1) >= version for name in self._kinds)
+
+    async def status(self) -> dict[str, Any]:
+        """Readiness, database health, and every actor with name, kind, pid, node, state and restarts."""
+        actors = await asyncio.gather(*(self._actor_status(name, kind) for name, kind in self._kinds.items()))
+        platform = {
+            "name": "platform", "kind": "Platform", "pid": os.getpid(), "node": "head", "state": "running", "restarts": 0,
+        }  # fmt: skip
+        is_started = self._started.done() and self._started.exception() is None
+        return {
+            "ready": is_started and all(actor["state"] == "running" for actor in actors),
+            "modules": list(self._config.modules),
+            "databases": {"bdc": self._bdc_health(), "bdtr": self._bdtr_health(actors)},
+            "config_version": self._bdc.config_version(),
+            "actors": [platform, *actors],
+        }
+
+    async def _actor_status(self, name: str, kind: str) -> dict[str, Any]:
+        entry: dict[str, Any] = {"name": name, "kind": kind, "node": "head"}
+        try:
+            stats = await asyncio.wait_for(_call(name, "stats"), STATUS_TIMEOUT_S)
+        except (SibError, TimeoutError):
+            return {**entry, "pid": self._pids.get(name), "state": "restarting", "restarts": self._restarts.get(name, 0)}
+        pid = stats.pop("pid")
+        if self._pids.setdefault(name, pid) != pid:
+            self._pids[name] = pid
+            self._restarts[name] = self._restarts.get(name, 0) + 1
+        return {**entry, "pid": pid, "state": "running", "restarts": self._restarts.get(name, 0), "stats": stats}
+
+    def _bdc_health(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        try:
+            self._bdc.config_version()
+        except SibError as error:
+            return {"state": "failed", "detail": error.message}
+        return {"state": "ok", "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
+
+    @staticmethod
+    def _bdtr_health(actors: list[dict[str, Any]]) -> dict[str, Any]:
+        partitions = [actor for actor in actors if actor["kind"] == "OntologyPartition"]
+        is_ok = all(actor["state"] == "running" for actor in partitions)
+        return {"state": "ok" if is_ok else "failed", "partitions": len(partitions)}
+
+    async def samples(self, without: str = "") -> Samples:
+        """The metrics of all actors but one."""
+        names = [name for name in self._config.topology.gateways if name != without]
+        parts: list[Samples] = []
+        for result in await asyncio.gather(*(_call(name, "samples") for name in names), return_exceptions=True):
+            if isinstance(result, dict):
+                parts.append(result)
+        for actor in (await self.status())["actors"]:
+            parts.append(_actor_samples(actor))
+        return merge_samples(parts)
+
+
+async def _call(name: str, method: str) -> Any:
+    return await Ref(name).call(method)
+
+
+_STATS = {
+    "commits": "sofia2_partition_commits_total",
+    "writes": "sofia2_partition_writes_total",
+    "rejects": "sofia2_partition_rejects_total",
+    "repeats": "sofia2_partition_repeats_total",
+    "busy_s": "sofia2_partition_busy_seconds_total",
+    "joins": "sofia2_joins_total",
+    "join_failures": "sofia2_join_failures_total",
+    "queries": "sofia2_queries_total",
+}
+
+
+def _actor_samples(actor: dict[str, Any]) -> Samples:
+    labels = (("actor", actor["name"]),)
+    samples: Samples = {("sofia2_actor_restarts_total", labels): actor["restarts"]}
+    stats = actor.get("stats", {})
+    for key, metric in _STATS.items():
+        if key in stats:
+            samples[metric, labels] = stats[key]
+    if actor["kind"] == "SessionShard" and "sessions" in stats:
+        samples["sofia2_sessions", labels] = stats["sessions"]
+    return samples

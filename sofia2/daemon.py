@@ -1,0 +1,301 @@
+"""The process of one platform: it starts Ray and the actors, answers ``status`` and ``stop``, and ends what it started.
+
+Run as ``python -m sofia2.daemon DATA``; it reads ``DATA/run/config.json`` and reports on standard output, a JSON object a line:
+``{"event": "progress"|"ready"|"failed", ...}``. Invariant: it is the ancestor of every process of its platform, and each of
+them has its data folder in the environment (``SOFIA2_DATA``); nothing else is ever ended by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from actors.config import PLATFORM, Limits, Listener, PlatformConfig, Topology
+
+EXIT_TAKEN, EXIT_TIMEOUT, EXIT_FAULT = 3, 4, 70
+STOP_S = 20.0
+ENDED_S = 8.0
+CONTROL_BYTES_MAX = 64 * 1024
+
+
+class StartError(Exception):
+    """The platform cannot start: exit status and what to do."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message)
+        self.status, self.message = status, message
+
+
+def config_to_json(config: PlatformConfig) -> str:
+    """The configuration as the daemon reads it."""
+    return json.dumps(dataclasses.asdict(config))
+
+
+def config_from_json(text: str) -> PlatformConfig:
+    """The inverse of :func:`config_to_json`."""
+    value = json.loads(text)
+    value["topology"] = Topology(**{key: tuple(names) for key, names in value["topology"].items()})
+    value["limits"] = Limits(**{**value["limits"], "callback_allow": tuple(value["limits"]["callback_allow"])})
+    value["listeners"] = tuple(Listener(**listener) for listener in value["listeners"])
+    value["modules"] = tuple(value["modules"])
+    return PlatformConfig(**value)
+
+
+class RunFolder:
+    """``DATA/run``: the lock, what runs there, and where to talk to it."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.path = data / "run"
+        self.config = self.path / "config.json"
+        self.state = self.path / "platform.json"
+        self.token = self.path / "ray_token"
+        self.log = self.path / "platform.log"
+        # Ray's and our own sockets need a short path, whatever the data folder's is.
+        name = hashlib.blake2b(str(data.resolve()).encode(), digest_size=6).hexdigest()
+        self.temp = Path(tempfile.gettempdir()) / f"sofia2-{name}"
+        self.control = self.temp / "control"
+
+    def lock(self) -> IO[str]:
+        """Hold the data folder for this process.
+
+        Raises:
+            StartError: a platform runs on it already.
+        """
+        file = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise StartError(
+                EXIT_TAKEN, f"a platform runs already on {self.data}: use 'sofia2 status' or 'sofia2 stop --data {self.data}'"
+            ) from None
+        return file
+
+    def running(self) -> dict[str, Any] | None:
+        """What the platform on this folder wrote when it was ready, None when none runs."""
+        try:
+            state: dict[str, Any] = json.loads(self.state.read_text())
+        except (OSError, ValueError):
+            return None
+        return state if _is_alive(state.get("pid", 0)) else None
+
+
+def claim_ports(listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:
+    """Check that every port is free, and choose one for those that said 0.
+
+    Raises:
+        StartError: a port is taken or may not be used; it is named.
+    """
+    claimed = []
+    for listener in listeners:
+        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((listener.host, listener.port))
+                # SO_REUSEADDR lets us bind beside a listener of the wildcard address: ask whether anybody answers.
+                trial.listen(1)
+            except OSError as error:
+                raise StartError(
+                    EXIT_TAKEN,
+                    f"the port {listener.port} of listener {listener.name} on {listener.host} cannot be used ({error.strerror}): "
+                    f"stop what uses it, or choose another one with --{listener.name}-port",
+                ) from None
+            claimed.append(dataclasses.replace(listener, port=trial.getsockname()[1]))
+    return tuple(claimed)
+
+
+def endpoints(config: PlatformConfig) -> dict[str, str]:
+    """The URLs of the listeners, by name."""
+    return {
+        listener.name: f"{listener.kind}://{'[%s]' % listener.host if ':' in listener.host else listener.host}:{listener.port}"
+        for listener in config.listeners
+    }
+
+
+class Daemon:
+    """One running platform."""
+
+    def __init__(self, folder: RunFolder, config: PlatformConfig) -> None:
+        self._folder, self._config = folder, config
+        self._stopping = asyncio.Event()
+        self._began = time.time()
+
+    async def run(self) -> None:
+        """Start, serve until told to stop, and stop.
+
+        Raises:
+            StartError: the platform could not start; what was started has ended again.
+        """
+        from actors import runtime
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        report("progress", text="starting Ray")
+        self._prepare()
+        await asyncio.to_thread(
+            runtime.start_ray,
+            self._folder.temp / "r",
+            environment={"SOFIA2_DATA": self._config.data},
+            token_file=self._folder.token,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            await self._start_platform()
+            server = await asyncio.start_unix_server(self._serve_control, self._folder.control)
+            self._folder.control.chmod(0o600)
+            state = {"pid": os.getpid(), "data": self._config.data, "endpoints": endpoints(self._config)}
+            write_private(self._folder.state, json.dumps(state))
+            report("ready", **state, seconds=round(time.time() - self._began, 1))
+            await self._stopping.wait()
+            server.close()
+            await self._stop_gateways()
+        finally:
+            self._folder.state.unlink(missing_ok=True)
+            await asyncio.to_thread(runtime.stop_ray)
+            end_processes(self._config.data)
+            shutil.rmtree(self._folder.temp, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        shutil.rmtree(self._folder.temp, ignore_errors=True)
+        self._folder.temp.mkdir(mode=0o700)
+        write_private(self._folder.token, secrets.token_hex(32))
+
+    async def _start_platform(self) -> None:
+        from actors import runtime
+        from actors.platform import Platform
+
+        report("progress", text="starting the actors")
+        platform = runtime.spawn(Platform, PLATFORM, PLATFORM, self._config, is_async=True)
+        ready = asyncio.ensure_future(platform.call("ready"))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not ready.done():
+            raise StartError(EXIT_FAULT, "stopped while starting")
+        try:
+            ready.result()
+        except Exception as error:
+            raise StartError(EXIT_FAULT, f"the platform did not start: {getattr(error, 'message', error)}") from error
+
+    async def _stop_gateways(self) -> None:
+        from actors.runtime import Ref
+
+        for name in self._config.topology.gateways:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(_stop_gateway(Ref(name)), 5)
+
+    async def _serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), 5)
+            answer = await self._answer(json.loads(line[:CONTROL_BYTES_MAX]))
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (OSError, ValueError, TimeoutError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        from actors.runtime import Ref
+
+        command = request.get("command")
+        try:
+            if command == "stop":
+                self._stopping.set()
+                return {"stopping": True}
+            if command == "status":
+                status = await Ref(PLATFORM).call("status")
+                return {"pid": os.getpid(), "data": self._config.data, "endpoints": endpoints(self._config), **status}
+            if command == "applied":
+                return {"applied": await Ref(PLATFORM).call("applied", request["version"])}
+            if command == "metrics":
+                samples = await Ref(PLATFORM).call("samples")
+                return {"samples": [[name, dict(labels), value] for (name, labels), value in samples.items()]}
+        except Exception as error:
+            return {"error": str(error)}
+        return {"error": f"unknown command {command!r}"}
+
+
+async def _stop_gateway(ref: Any) -> None:
+    await ref.call("stop")
+
+
+def report(event: str, **fields: Any) -> None:
+    """One line to whoever started us; nobody may be there any more."""
+    with contextlib.suppress(OSError):
+        print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, all at once."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def end_processes(data: str) -> None:
+    """End what is left of a platform: every other process that has its data folder in the environment."""
+    import psutil
+
+    def left() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["pid"]):
+            with contextlib.suppress(psutil.Error):
+                is_ours = process.pid != os.getpid() and process.pid not in ancestors
+                if is_ours and process.environ().get("SOFIA2_DATA_RUN") == data:
+                    found.append(process)
+        return found
+
+    ancestors = {parent.pid for parent in psutil.Process().parents()}
+    deadline = time.monotonic() + ENDED_S
+    while (processes := left()) and time.monotonic() < deadline:
+        psutil.wait_procs(processes, timeout=0.2)
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=2)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return pid > 0
+
+
+def main() -> None:
+    """Entry of the daemon process."""
+    folder = RunFolder(Path(sys.argv[1]))
+    os.environ["SOFIA2_DATA"] = os.environ["SOFIA2_DATA_RUN"] = str(folder.data)
+    try:
+        with folder.lock():
+            config = config_from_json(folder.config.read_text())
+            asyncio.run(Daemon(folder, config).run())
+    except StartError as error:
+        report("failed", status=error.status, text=error.message)
+        sys.exit(error.status)
+
+
+if __name__ == "__main__":
+    main()
