@@ -94,10 +94,10 @@ def _quick_date(text: Any) -> datetime | None:
     if type(text) is not str or text[-1:] != "Z":
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text[:-1])
     except ValueError:
         return None
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=None)
+    return moment if moment.tzinfo is None and moment.microsecond % 1000 == 0 else None
 
 
 def _is_interval(text: Any) -> bool:

@@ -12,7 +12,7 @@ from sib.errors import InvalidInstanceError
 from sib.ontology import sample, schema
 from sib.ontology.conversion import UnconvertibleError, to_bson, unwrap_numbers
 from sib.ontology.instance import INSTANCE_BYTES_MAX, as_json, explain, parse_instance
-from sib.ontology.messages import describe
+from sib.ontology.messages import describe, print_value
 from sib.ontology.shape import Shape
 from sib.query.extended import to_extended
 
@@ -107,7 +107,7 @@ class Ontology:
         Raises:
             InvalidInstanceError: names path, value and rule of one fault.
         """
-        self.validate(as_json({key: value for key, value in document.items() if key not in ("_id", "contextData")}))
+        self.validate(as_json({key: value for key, value in document.items() if key not in schema.TAKEN_OUT}))
 
     def to_json(self, document: dict[str, Any]) -> dict[str, Any]:
         """A stored document as extended JSON."""
@@ -155,5 +155,6 @@ class Ontology:
         try:
             self._validator.validate(instance)
         except jsonschema_rs.ValidationError as error:
-            return describe(error)
+            hint = f": put the fields under {print_value(self.root)}" if self.root and not error.instance_path else ""
+            return f"{describe(error)}{hint}"
         return "instance: it does not conform to its schema"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sib.errors import InvalidInstanceError, SchemaError
+from sib.ontology.schema import TAKEN_OUT
 from sib.ontology.shape import COMBINED_DEPTH_MAX, Shape
 
 NUMBER = 28.6
@@ -41,8 +42,9 @@ def generate(shape: Shape, schema: dict[str, Any], validate: Callable[[dict[str,
     """
     fault: InvalidInstanceError | None = None
     for with_optional in (True, False):
-        made: dict[str, Any] = _Generator(shape, with_optional).value(schema)
-        sample = {key: value for key, value in made.items() if key not in ("_id", "contextData")}
+        made = _Generator(shape, with_optional).value(schema)
+        fields = made if isinstance(made, dict) else {}
+        sample = {key: value for key, value in fields.items() if key not in TAKEN_OUT}
         try:
             validate(sample)
         except InvalidInstanceError as error:

@@ -25,6 +25,9 @@ REFERENCE_HOPS_MAX = 32
 PATTERN_BACKTRACKS_MAX = 100_000
 PATTERN_BYTES_MAX = 1_000_000
 
+TAKEN_OUT = frozenset({"_id", "contextData"})
+"""What is taken out of an instance before it is validated: the platform sets it."""
+
 DRAFT_04 = "http://json-schema.org/draft-04/schema#"
 _RENAMED_ID = "x-id"
 
@@ -212,7 +215,8 @@ class _Normaliser:
         definition = schema.pop("id", None)
         if isinstance(definition, dict):
             schema[_RENAMED_ID] = definition
-        normalised = self._node(schema, 0)
+        normalised: dict[str, Any] = self._node(schema, 0)
+        _drop_from_required(normalised, TAKEN_OUT)
         return {"$schema": DRAFT_04, **normalised}
 
     def _node(self, schema: Any, depth: int) -> Any:
@@ -242,7 +246,7 @@ class _Normaliser:
             self._spend(depth)
             node[keyword] = {name: self._node(sub, depth + 1) for name, sub in value.items()}
         elif keyword in _LISTS_OF_SCHEMAS and isinstance(value, list):
-            node.setdefault(keyword, []).extend(self._node(sub, depth + 1) for sub in value)
+            _extend(node, keyword, [self._node(sub, depth + 1) for sub in value])
         elif keyword == "items" and isinstance(value, list):
             node[keyword] = [self._node(sub, depth + 1) for sub in value]
         elif keyword == "dependencies" and isinstance(value, dict):
@@ -266,7 +270,7 @@ class _Normaliser:
             return
         schemas = [self._type_as_schema(item, depth) for item in (value if isinstance(value, list) else [value])]
         if keyword == "extends":
-            node.setdefault("allOf", []).extend(schemas)
+            _extend(node, "allOf", schemas)
         else:
             node["not"] = {"anyOf": schemas}
 
@@ -276,7 +280,7 @@ class _Normaliser:
         if "any" in types:
             return
         if any(isinstance(item, dict) for item in types):
-            node.setdefault("allOf", []).append({"anyOf": [self._type_as_schema(item, depth) for item in types]})
+            _extend(node, "allOf", [{"anyOf": [self._type_as_schema(item, depth) for item in types]}])
         else:
             node["type"] = value
 
@@ -313,6 +317,19 @@ class _Normaliser:
             raise _too_deep()
         if self._nodes > SCHEMA_NODES_MAX:
             raise SchemaError(f"The schema has more than {SCHEMA_NODES_MAX} parts: make it smaller.")
+
+
+def _extend(node: dict[str, Any], keyword: str, schemas: list[Any]) -> None:
+    """Add to a list of schemas; what is no list stays as it is and is refused when the schema is compiled."""
+    if isinstance(node.setdefault(keyword, []), list):
+        node[keyword] = [*node[keyword], *schemas]
+
+
+def _drop_from_required(schema: dict[str, Any], names: frozenset[str]) -> None:
+    """A schema that requires ``_id`` means stored documents; an instance is validated without it."""
+    required = schema.pop("required", [])
+    if kept := [name for name in required if not (isinstance(name, str) and name in names)]:
+        schema["required"] = kept
 
 
 def _is_draft_04(declared: object) -> bool:

@@ -13,7 +13,7 @@ from sib.ontology.conversion import date_to_bson, to_bson
 Node = dict[str, Any]
 Convert = Callable[[Any], Any]
 
-NOT_OF_THE_INSTANCE = frozenset({"_id", "id", "contextData"})
+NOT_OF_THE_INSTANCE = schemas.TAKEN_OUT | {"id"}
 FIELDS_NAMED_MAX = 10
 COMBINED_DEPTH_MAX = 16
 _SCALARS = frozenset({"string", "number", "integer", "boolean", "null"})
@@ -49,7 +49,7 @@ class Shape:
 
     def has_path(self, path: str) -> bool:
         """Whether a stored document may have a value at this path: false only if the schema closes it."""
-        return path.partition(".")[0] in ("_id", "contextData") or self._walk(path) is not None
+        return path.partition(".")[0] in schemas.TAKEN_OUT or self._walk(path) is not None
 
     def is_date(self, path: str) -> bool:
         """Whether the schema says that a date is stored at this path."""
@@ -67,7 +67,7 @@ class Shape:
         """
         path = self._without_wrapper(path)
         first, _, rest = path.partition(".")
-        if first in ("_id", "contextData"):
+        if first in schemas.TAKEN_OUT:
             return path
         if self.root is not None and first == self.root:
             found = path

@@ -85,7 +85,10 @@ def test_a_fault_is_told_with_path_value_and_rule(changes, expected):
 
 
 def test_what_is_missing_is_named():
-    assert fault({}) == 'instance: "Sensor" is missing (required)'
+    assert fault({}) == 'instance: "Sensor" is missing (required): put the fields under "Sensor"'
+    assert fault({"measure": 1}) == (
+        'instance: "measure" is not in the schema (additionalProperties): put the fields under "Sensor"'
+    )
     incomplete = sensor()
     del incomplete["Sensor"]["measure"]
     assert fault(incomplete) == 'Sensor: "measure" is missing (required)'

@@ -196,6 +196,12 @@ def test_a_uri_id_is_left_out_and_references_through_it_are_local():
     assert not is_valid(schema, {"a": 1})
 
 
+def test_what_the_platform_sets_is_never_required():
+    schema = {"required": ["_id", "contextData", "a"], "properties": {"_id": {"type": "object"}, "a": {}}}
+    assert is_valid(schema, {"a": 1})
+    assert not is_valid(schema, {})
+
+
 def test_normalising_changes_neither_its_argument_nor_a_normalised_schema():
     schema = parse_schema(LIGHT)
     before = json.dumps(schema)
