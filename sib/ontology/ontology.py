@@ -78,7 +78,7 @@ class Ontology:
             del document["contextData"]
         is_valid = self._is_valid(document)
         if not is_valid:
-            self._accept_wrapped_numbers(document)
+            self._validate_unwrapped(document)
         try:
             document = self._convert(document) if is_valid else to_bson(document)
             encoded = bson.encode(document)
@@ -95,11 +95,13 @@ class Ontology:
     def validate(self, instance: dict[str, Any]) -> None:
         """Validate an instance that is plain JSON, without ``_id`` and ``contextData``. ``format`` is not asserted.
 
+        ``{"$numberLong": "5"}`` and its like are valid where a number is.
+
         Raises:
             InvalidInstanceError: names path, value and rule of one fault.
         """
         if not self._is_valid(instance):
-            raise InvalidInstanceError(self._fault(instance))
+            self._validate_unwrapped(instance)
 
     def validate_document(self, document: dict[str, Any]) -> None:
         """Validate a stored document (BSON values, ``_id``, ``contextData``), as after an update.
@@ -142,7 +144,7 @@ class Ontology:
         """
         return sample.generate(self._shape, self.schema, self.validate)
 
-    def _accept_wrapped_numbers(self, document: dict[str, Any]) -> None:
+    def _validate_unwrapped(self, document: dict[str, Any]) -> None:
         """``{"$numberLong": "5"}`` is another spelling of a number, so it is valid where the number is."""
         try:
             plain = unwrap_numbers(document)

@@ -79,7 +79,6 @@ class Shape:
             found = path  # beside the root: an ``id`` that the schema names
         else:
             found = ""
-        found = self._without_wrapper(found)
         if not found or not self.has_path(found):
             raise UnknownFieldError(f'Ontology "{name}" has no field "{path}"{self._hint()}.')
         return found

@@ -256,6 +256,13 @@ def test_a_stored_document_is_validated_as_it_would_be_printed():
         SENSOR.validate_document(document)
 
 
+def test_a_stored_decimal_stays_valid_where_a_number_is():
+    document = SENSOR.read(json.dumps(sensor(measure={"$numberDecimal": "7.5"})))
+    assert document["Sensor"]["measure"] == Decimal128("7.5")
+    SENSOR.validate_document(document)
+    SENSOR.validate(sensor(measure={"$numberInt": "7"}))
+
+
 def test_an_ontology_survives_pickling():
     copy = pickle.loads(pickle.dumps(SENSOR))
     assert (copy.name, copy.version, copy.root) == ("TestSensorTemperatura", 3, "Sensor")
