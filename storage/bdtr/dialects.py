@@ -1,0 +1,192 @@
+"""What differs between databases: how a store is opened, how rows go in fast, and what a failure means.
+
+Engines belong to one process: open the store again after a fork.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
+from sqlalchemy.pool import NullPool, QueuePool
+
+from sib.errors import ConfigurationError, SibError, StoreError, StoreUnavailableError
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long a writer waits for another process that writes to the same file."""
+
+READERS_MAX = 16
+"""Connections that read at once in one process; more wait for one of them."""
+
+PAGE_BYTES, WAL_PAGES, WAL_BYTES_KEPT, CACHE_KIB = 8192, 4000, 64 * 1024 * 1024, 64 * 1024
+
+
+class Dialect(Protocol):
+    """One kind of relational database."""
+
+    name: str
+    has_hot_tables: bool
+    has_rtree: bool
+
+    def writer_engine(self) -> Engine: ...
+    def reader_engine(self) -> Engine: ...
+    def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None: ...
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None: ...
+    def data_version(self, connection: Connection) -> int: ...
+    def checkpoint(self, connection: Connection) -> None: ...
+    def size_bytes(self) -> int: ...
+
+
+class SqliteDialect:
+    """A store in one SQLite file: WAL, one writer at a time over all processes, fsync with every commit."""
+
+    name = "sqlite"
+    has_hot_tables = True
+    has_rtree = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._statements: dict[tuple[str, str], str] = {}
+
+    def writer_engine(self) -> Engine:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine("sqlite://", creator=self._connect_writer, poolclass=NullPool)
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+
+    def reader_engine(self) -> Engine:
+        engine = create_engine(
+            "sqlite://", creator=self._connect_reader, poolclass=QueuePool, pool_size=READERS_MAX, max_overflow=0
+        )
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = self._connect("rwc")
+        for pragma in (
+            f"page_size={PAGE_BYTES}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"cache_size=-{CACHE_KIB}",
+            # The writer checkpoints itself: left to others, the log grows without end under continuous readers.
+            f"wal_autocheckpoint={WAL_PAGES}",
+            f"journal_size_limit={WAL_BYTES_KEPT}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        # Not mode=ro: a reader of a WAL file must be able to make its shared memory after a crash of the writer.
+        connection = self._connect("rw")
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA cache_size=-16384")
+        return connection
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            cached_statements=512,
+        )
+
+    def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._insert(connection, table, rows, "INSERT")
+
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._insert(connection, table, rows, "INSERT OR IGNORE")
+
+    def _insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], verb: str) -> None:
+        if not rows:
+            return
+        statement = self._statements.get((verb, table.name))
+        if statement is None:
+            names = ", ".join(column.name for column in table.columns)
+            marks = ", ".join("?" * len(table.columns))
+            statement = f"{verb} INTO {table.name}({names}) VALUES({marks})"
+            self._statements[verb, table.name] = statement
+        connection.exec_driver_sql(statement, list(rows))
+
+    def data_version(self, connection: Connection) -> int:
+        """A number that changes when another connection has committed."""
+        return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    def checkpoint(self, connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def size_bytes(self) -> int:
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def dialect_of(url: str) -> Dialect:
+    """The dialect and address that a BDTR URL names.
+
+    Raises:
+        ConfigurationError: the URL is of no kind that this store supports.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        path = rest.removeprefix("///") if rest.startswith("///") else rest
+        if not path or path.startswith("//") or "?" in path or path == ":memory:":
+            raise ConfigurationError(
+                "A BDTR in SQLite needs the path of a file, for example sqlite:data/bdtr.db or sqlite:////var/sofia2/bdtr.db."
+            )
+        return SqliteDialect(Path(path))
+    raise ConfigurationError(f"A relational BDTR at {scheme!r} is not supported by this version; use sqlite:PATH.")
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turns failures of the database into the platform's errors.
+
+    Raises:
+        StoreUnavailableError: the database cannot decide now; the same may succeed later.
+        StoreError: the database refused.
+    """
+    try:
+        yield
+    except SibError:
+        raise
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        original = error.orig if isinstance(error, exc.DBAPIError) else error
+        raise _translated(str(original)) from error
+    except exc.TimeoutError as error:
+        raise StoreUnavailableError(
+            f"The BDTR has {READERS_MAX} queries of this process at work already; try again."
+        ) from error
+
+
+_UNAVAILABLE = {
+    "is locked": "another process is writing to the BDTR; it will be tried again",
+    "is busy": "another process is writing to the BDTR; it will be tried again",
+    "is full": "the disk of the BDTR is full; free some space",
+    "readonly": "the BDTR's file or folder is read-only; give the platform's user the right to write there",
+    "unable to open": "the BDTR's file cannot be opened; check that its folder exists and the platform's user may use it",
+    "malformed": "the BDTR's file is damaged; stop the platform and restore it from a backup",
+    "not a database": "the BDTR's file is no SQLite database; check the URL or restore it from a backup",
+    "disk i/o error": "the disk of the BDTR reports errors; check the disk",
+    "no such table": "the BDTR has not been set up or its tables are gone; restart the platform or restore a backup",
+}
+
+
+def _translated(text: str) -> SibError:
+    lowered = text.lower()
+    for part, sentence in _UNAVAILABLE.items():
+        if part in lowered:
+            return StoreUnavailableError(f"The database did not answer: {sentence} ({text}).")
+    return StoreError(f"The database refused the operation: {text}.")

@@ -1,0 +1,173 @@
+"""The writer's side of a store: its connection, its counters, and what it remembers of its indexes between commits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, insert, inspect, select, update
+from sqlalchemy.schema import CreateTable
+
+from sib.errors import ConfigurationError
+from storage.bdtr import catalogue, schema
+from storage.bdtr.catalogue import Catalogue, CollectionInfo, IndexInfo
+from storage.bdtr.dialects import Dialect, store_errors
+from storage.bdtr.hot import HotIndex
+from storage.bdtr.indexes import Row, batch_extractor
+
+Extractor = Callable[[Sequence[dict[str, Any]], int], tuple[list[Row], int]]
+
+MACHINE_BYTES = 5
+
+
+class WriterState:
+    """What the one writer holds in memory; all of it can be read back from the tables, and is after a rollback.
+
+    ``seq`` and ``last_id`` are those of the last commit, or inside a transaction those that it has reached.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.machine = b""
+        self.seq = 0
+        self.last_id = 0
+        self.catalogue: Catalogue = {}
+        self.catalogue_version = 0
+        self.is_catalogue_changed = False
+        self._hot: dict[tuple[int, int], HotIndex] = {}
+        self._extractors: dict[tuple[int, int], Extractor] = {}
+        with store_errors():
+            self.connection = dialect.writer_engine().connect()
+            with self.connection.begin():
+                self._set_up()
+                self.reload()
+                self._data_version = dialect.data_version(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+        self.connection.engine.dispose()
+
+    def _set_up(self) -> None:
+        connection = self.connection
+        if not inspect(connection).has_table(schema.meta.name):
+            schema.metadata.create_all(connection)
+            rows: list[dict[str, Any]] = [
+                {"name": name, "num": num, "raw": None}
+                for name, num in (("format", schema.FORMAT), ("seq", 0), ("last_id", 0), ("catalogue", 0))
+            ]
+            # The machine part of the ObjectIds: fixed for ever, so that ids of the store can be told from others.
+            rows.append({"name": "machine", "num": None, "raw": os.urandom(MACHINE_BYTES)})
+            connection.execute(insert(schema.meta), rows)
+        found = connection.execute(select(schema.meta.c.num).where(schema.meta.c.name == "format")).scalar_one()
+        if found != schema.FORMAT:
+            raise ConfigurationError(
+                f"The BDTR was written in format {found}, this version reads format {schema.FORMAT}: "
+                "start the version of Sofia2 that wrote it, or give another bdtr URL."
+            )
+
+    def reload(self) -> None:
+        """Reads everything back from the tables."""
+        meta = {row.name: row for row in self.connection.execute(select(schema.meta))}
+        self.machine = bytes(meta["machine"].raw)
+        self.seq, self.last_id = meta["seq"].num, meta["last_id"].num
+        self.catalogue_version = meta["catalogue"].num
+        self.reload_catalogue()
+        self._hot.clear()
+
+    def reload_catalogue(self) -> None:
+        self.catalogue = catalogue.load(self.connection)
+        catalogue.load_last_times(self.connection, self.catalogue)
+        self.is_catalogue_changed = False
+        self._extractors.clear()
+
+    def reload_if_foreign(self) -> None:
+        """To be called inside a transaction: another process may have written since the last one."""
+        version = self.dialect.data_version(self.connection)
+        if version != self._data_version:
+            self.reload()
+            self._data_version = version
+
+    def save(self, counts: dict[int, int]) -> None:
+        """Writes the counters at the end of a transaction; ``counts``: by how many documents each collection grew."""
+        changed = [{"name_": "seq", "num_": self.seq}, {"name_": "last_id", "num_": self.last_id}]
+        if self.is_catalogue_changed:
+            self.catalogue_version += 1
+            changed.append({"name_": "catalogue", "num_": self.catalogue_version})
+        self.connection.execute(_SAVE_META, changed)
+        for info in self.catalogue.values():
+            if counts.get(info.id):
+                info.n_docs += counts[info.id]
+                self.connection.execute(_SAVE_COUNT, {"id_": info.id, "n_": info.n_docs})
+
+    # ------------------------------------------------------------------ indexes
+
+    def hot(self, index: IndexInfo) -> HotIndex:
+        key = index.collection_id, index.slot
+        found = self._hot.get(key)
+        if found is None:
+            found = self._hot[key] = HotIndex(self.dialect, index, self.connection)
+        return found
+
+    def forget_hot(self, keys: set[tuple[int, int]]) -> None:
+        for key in keys:
+            self._hot.pop(key, None)
+
+    def forget_index(self, index: IndexInfo) -> None:
+        """The index has been dropped; its number may be given again."""
+        self._hot.pop((index.collection_id, index.slot), None)
+        self._extractors.pop((index.collection_id, index.slot), None)
+
+    def extractor(self, index: IndexInfo) -> Extractor:
+        key = index.collection_id, index.slot
+        found = self._extractors.get(key)
+        if found is None:
+            found = self._extractors[key] = batch_extractor(index.spec)
+        return found
+
+    def raise_flags(self, index: IndexInfo, flags: int) -> None:
+        """Remembers, durably with this transaction, what has been seen in an index."""
+        if flags & ~index.flags:
+            index.flags |= flags
+            self.save_index_flags(index)
+
+    def save_index_flags(self, index: IndexInfo) -> None:
+        where = schema.side_index.c
+        self.connection.execute(
+            update(schema.side_index)
+            .where(where.collection_id == index.collection_id, where.slot == index.slot)
+            .values(flags=index.flags)
+        )
+        self.is_catalogue_changed = True
+
+    def raise_collection_flags(self, info: CollectionInfo, flags: int) -> None:
+        if flags & ~info.flags:
+            info.flags |= flags
+            self.connection.execute(
+                update(schema.collection).where(schema.collection.c.id == info.id).values(flags=info.flags)
+            )
+            self.is_catalogue_changed = True
+
+    # ------------------------------------------------------------------ collections
+
+    def collection(self, name: str) -> CollectionInfo:
+        """The collection, made if it is not there. To be called inside a transaction."""
+        info = self.catalogue.get(name)
+        return info if info is not None else self._create(name)
+
+    def _create(self, name: str) -> CollectionInfo:
+        limit = 200
+        if not name or len(name) > limit or "\0" in name:
+            raise ConfigurationError(f"A collection needs a name of 1 to {limit} characters.")
+        number = 1 + max((info.id for info in self.catalogue.values()), default=0)
+        info = CollectionInfo(number, name)
+        self.connection.execute(insert(schema.collection).values(id=number, name=name, flags=0, n_docs=0))
+        for table in (info.documents, info.ids.side):
+            self.connection.execute(CreateTable(table))
+        self.catalogue[name] = info
+        self.is_catalogue_changed = True
+        return info
+
+
+_SAVE_META = update(schema.meta).where(schema.meta.c.name == bindparam("name_")).values(num=bindparam("num_"))
+_SAVE_COUNT = update(schema.collection).where(schema.collection.c.id == bindparam("id_")).values(n_docs=bindparam("n_"))

@@ -1,0 +1,399 @@
+"""One transaction of the writer: everything in it is durable together, or nothing of it has happened."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+import bson
+from sqlalchemy import RootTransaction, insert, select, update
+
+from sib.query.budget import Budget
+from storage.bdtr import schema
+from storage.bdtr.catalogue import FOREIGN_IDS, TIME_OFF, TIME_UNORDERED, CollectionInfo
+from storage.bdtr.dialects import store_errors
+from storage.bdtr.identity import number_of, object_id
+from storage.bdtr.keys import key_of, milliseconds
+from storage.bdtr.maintenance import IndexWriter
+from storage.bdtr.model import DuplicatesInBatchError, WriteResult
+from storage.bdtr.rewriting import Deletion, Rewriting, UpdateCommand
+from storage.bdtr.state import WriterState
+from storage.bdtr.unique import batch_conflicts, id_conflict
+
+WRITE_SLOTS = 8
+"""Write ids remembered for each gateway; a gateway has fewer calls than this under way."""
+
+_pack_i32, _pack_i64 = struct.Struct("<i").pack, struct.Struct("<q").pack
+_COUNTER_BITS = 24
+_ID_ELEMENT_BYTES = 17
+"""Of ``_id`` in a BSON document: type, name with its end, ObjectId."""
+_NO_DOCUMENT_BYTES = 5
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a transaction has reached; copied at a savepoint."""
+
+    seq: int
+    last_id: int
+    counts: dict[int, int] = field(default_factory=dict)
+
+
+class Transaction:
+    """A context manager: commits on a normal exit, and takes everything back when an exception leaves it.
+
+    Not for several threads. Every method may raise StoreUnavailableError (nothing is known to be stored).
+    """
+
+    def __init__(self, state: WriterState, clock: Callable[[], float]) -> None:
+        self._state = state
+        self._clock = clock
+        self._connection = state.connection
+        self._began: RootTransaction | None = None
+        self._counts: dict[int, int] = {}
+        self._indexes = IndexWriter(state)
+
+    # ------------------------------------------------------------------ begin and end
+
+    def __enter__(self) -> Transaction:
+        with store_errors():
+            self._began = self._connection.begin()
+            self._state.reload_if_foreign()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._began is None:
+            return
+        began, self._began = self._began, None
+        try:
+            with store_errors():
+                if kind is None:
+                    self._state.save(self._counts)
+                    began.commit()
+                    self._state.is_catalogue_changed = False
+                    return
+        except BaseException:
+            self._take_back(began)
+            raise
+        self._take_back(began)
+
+    def _take_back(self, began: RootTransaction) -> None:
+        with store_errors():
+            if began.is_active:
+                began.rollback()
+            elif self._connection.in_transaction():
+                self._connection.rollback()
+            with self._connection.begin():
+                self._state.reload()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Takes back what was done inside it when an exception leaves it, and only that."""
+        state = self._state
+        progress = _Progress(state.seq, state.last_id, copy(self._counts))
+        catalogue_changed, state.is_catalogue_changed = state.is_catalogue_changed, False
+        touched, self._indexes.touched = self._indexes.touched, set()
+        try:
+            with self._connection.begin_nested():
+                yield
+        except BaseException:
+            with store_errors():
+                state.seq, state.last_id, self._counts = progress.seq, progress.last_id, progress.counts
+                state.forget_hot(self._indexes.touched)
+                if state.is_catalogue_changed:
+                    state.reload_catalogue()
+            raise
+        finally:
+            self._indexes.touched |= touched
+            state.is_catalogue_changed |= catalogue_changed
+
+    # ------------------------------------------------------------------ inserts
+
+    def append(
+        self,
+        collection: str,
+        bodies: Sequence[bytes],
+        docs: Sequence[dict[str, Any]],
+        heads: Sequence[bytes],
+        now_ms: int,
+    ) -> int:
+        """Adds instances with generated ids: the fast way in.
+
+        Args:
+            collection: its name; it is made if it is not there.
+            bodies: BSON of the instances, without ``_id`` and ``contextData``.
+            docs: the same instances decoded, for the indexes.
+            heads: the encoded ``contextData`` element of each one's session (``context_head``).
+            now_ms: the ``contextData.timestamp`` of all of them, milliseconds since 1970.
+
+        Returns:
+            The number of the first id. The ids (and change numbers) follow each other in steps of one: seconds << 24 | counter,
+            one number that only grows. The ObjectId has the store's ``machine`` between the two.
+
+        Raises:
+            DuplicatesInBatchError: some break a unique index; nothing was written.
+        """
+        state = self._state
+        with store_errors():
+            info = state.collection(collection)
+            first = max(state.last_id + 1, now_ms // 1000 << _COUNTER_BITS)
+            if not bodies:
+                return first
+            if any(index.spec.unique for index in info.indexes.values()):
+                self._refuse_duplicates(info, self._indexes.whole(info, docs, heads, now_ms))
+            rows = _assemble(bodies, heads, now_ms, first, state.machine, state.seq + 1)
+            state.dialect.insert(self._connection, info.documents, rows)
+            self._indexes.append(info, docs, heads, now_ms, state.seq + 1)
+            self._advance(info, first, len(rows), now_ms)
+            state.last_id = first + len(rows) - 1
+        return first
+
+    def insert_document(self, collection: str, document: dict[str, Any]) -> Any:
+        """Adds one document, with any ``_id`` or a generated one. Returns its id; raises DuplicateKeyError."""
+        return self.insert_documents(collection, [document])[0]
+
+    def insert_documents(self, collection: str, documents: Sequence[dict[str, Any]]) -> list[Any]:
+        """Adds documents as they are; those without ``_id`` get one, in front. Returns the ids.
+
+        Raises:
+            DuplicatesInBatchError: some break a unique index or repeat an ``_id``; nothing was written.
+        """
+        state = self._state
+        with store_errors():
+            info = state.collection(collection)
+            first = following = max(state.last_id + 1, int(self._clock()) << _COUNTER_BITS)
+            whole, is_generated = [], []
+            for document in documents:
+                is_generated.append("_id" not in document)
+                if is_generated[-1]:
+                    whole.append({"_id": object_id(following, state.machine), **document})
+                    following += 1
+                else:
+                    whole.append({"_id": document["_id"], **document})
+            encoded = [bson.encode(document) for document in whole]
+            whole = [bson.decode(blob) for blob in encoded]
+            self._refuse_duplicates(info, whole, is_generated)
+            self._insert_whole(info, whole, encoded, is_generated, first)
+            state.last_id = max(state.last_id, following - 1)
+        return [document["_id"] for document in whole]
+
+    def _insert_whole(
+        self,
+        info: CollectionInfo,
+        documents: list[dict[str, Any]],
+        encoded: list[bytes],
+        is_generated: list[bool],
+        first: int,
+    ) -> None:
+        state, dialect = self._state, self._state.dialect
+        seq = state.seq + 1
+        dialect.insert(self._connection, info.documents, list(enumerate(encoded, seq)))
+        self._indexes.append_whole(info, documents, seq)
+        foreign = [
+            (key_of(document["_id"])[0], at)
+            for at, (document, generated) in enumerate(zip(documents, is_generated, strict=True), seq)
+            if not generated
+        ]
+        if foreign:
+            dialect.insert(self._connection, info.ids.side, foreign)
+            state.raise_collection_flags(info, FOREIGN_IDS)
+            self._never_give(document["_id"] for document in documents)
+        for n_documents, generated, ts_ms in _runs(documents, is_generated):
+            if ts_ms is None:
+                state.raise_collection_flags(info, TIME_OFF)
+            self._advance(
+                info, first if generated else None, n_documents, schema.NO_TIME_MS if ts_ms is None else ts_ms
+            )
+            first += n_documents if generated else 0
+
+    def _never_give(self, ids: Iterable[Any]) -> None:
+        """An id of our own machine that came from outside (a restored copy) must not be given again."""
+        for id_ in ids:
+            number = number_of(id_, self._state.machine)
+            if number is not None and number > self._state.last_id:
+                self._state.last_id = number
+
+    def _refuse_duplicates(
+        self, info: CollectionInfo, documents: list[dict[str, Any]], is_generated: list[bool] | None = None
+    ) -> None:
+        conflicts: dict[int, str] = {}
+        if is_generated is not None and not all(is_generated):
+            conflicts = id_conflict(self._state, info, documents, is_generated)
+        for index in info.indexes.values():
+            if index.spec.unique:
+                conflicts = {**batch_conflicts(self._connection, info, index, documents), **conflicts}
+        if conflicts:
+            raise DuplicatesInBatchError(conflicts[min(conflicts)], conflicts)
+
+    def _advance(self, info: CollectionInfo, first_id: int | None, n_documents: int, ts_ms: int) -> None:
+        state = self._state
+        state.dialect.insert(self._connection, schema.block, [(state.seq + 1, first_id, n_documents, ts_ms, info.id)])
+        if ts_ms < info.last_ms:
+            state.raise_collection_flags(info, TIME_UNORDERED)
+        info.last_ms = ts_ms
+        state.seq += n_documents
+        self._counts[info.id] = self._counts.get(info.id, 0) + n_documents
+
+    # ------------------------------------------------------------------ updates and deletes
+
+    def update(
+        self,
+        collection: str,
+        filter: Mapping[str, Any],
+        update: Any,
+        *,
+        multi: bool,
+        upsert: bool = False,
+        array_filters: Sequence[Mapping[str, Any]] = (),
+        replacement: bool = False,
+        keep: Sequence[str] = ("_id", "contextData"),
+        check: Callable[[dict[str, Any]], None] | None = None,
+        now: datetime,
+        budget: Budget | None = None,
+        sort: Sequence[tuple[str, int]] = (),
+    ) -> WriteResult:
+        """Changes the matching instances (the first one without ``multi``; by ``sort`` if given).
+
+        Args:
+            collection: its name; it is made if it is not there.
+            filter: MongoDB's.
+            update: operators, a pipeline (list), or the new instance with ``replacement``.
+            multi: all matches, not only the first.
+            upsert: insert one if nothing matches.
+            array_filters: for ``$[name]`` in the update.
+            replacement: ``update`` replaces everything but the fields in ``keep``.
+            keep: top-level fields that stay as they were, whatever the update says.
+            check: raises an error for an instance that may not be stored; then nothing is changed.
+            now: the time of ``$currentDate`` and ``$$NOW``, naive UTC.
+            budget: time that finding the instances may take.
+            sort: which match is the first.
+
+        Raises:
+            QueryError, QuerySyntaxError: the filter or the update is wrong, or does not fit an instance.
+            DuplicateKeyError: it would break a unique index.
+            LimitError: more instances than one transaction may change.
+        """
+        command = UpdateCommand(
+            filter, update, multi, upsert, tuple(array_filters), replacement, tuple(keep), check, now, tuple(sort)
+        )
+        with store_errors():
+            info = self._state.collection(collection)
+            return Rewriting(self, self._state, self._indexes, info, budget).run(command)
+
+    def delete(
+        self,
+        collection: str,
+        filter: Mapping[str, Any],
+        multi: bool = True,
+        *,
+        budget: Budget | None = None,
+        sort: Sequence[tuple[str, int]] = (),
+    ) -> list[Any]:
+        """Deletes the matching instances (the first one without ``multi``). Returns their ids."""
+        with store_errors():
+            info = self._state.catalogue.get(collection)
+            if info is None:
+                return []
+            deletion = Deletion(self, self._state, self._indexes, info)
+            return deletion.run(filter, multi=multi, budget=budget, sort=tuple(sort))
+
+    def delete_seqs(self, info: CollectionInfo, seqs: Sequence[int]) -> list[Any]:
+        """Deletes the instances with these change numbers. Returns their ids."""
+        with store_errors():
+            return Deletion(self, self._state, self._indexes, info).delete(seqs)
+
+    def log_changes(self, info: CollectionInfo, kind: int, changes: Sequence[tuple[Any, bytes | None]]) -> None:
+        """Gives numbers to updates or deletes: (id, encoded document or None)."""
+        state = self._state
+        rows = []
+        for id_, blob in changes:
+            state.seq += 1
+            rows.append((state.seq, kind, info.id, bson.encode({"": id_}), blob))
+        state.dialect.insert(self._connection, schema.change_log, rows)
+
+    def count_deleted(self, info: CollectionInfo, n_documents: int) -> None:
+        self._counts[info.id] = self._counts.get(info.id, 0) - n_documents
+
+    # ------------------------------------------------------------------ write ids and positions
+
+    def recall(self, gateway: str, number: int) -> bytes | None:
+        """The outcome of a batch of this gateway that was committed before, or None."""
+        row = schema.write_id.c
+        with store_errors():
+            outcome = self._connection.execute(
+                select(row.outcome).where(row.gateway == gateway, row.slot == number % WRITE_SLOTS, row.num == number)
+            ).scalar_one_or_none()
+        return None if outcome is None else bytes(outcome)
+
+    def remember(self, gateway: str, number: int, outcome: bytes) -> None:
+        """Keeps the outcome of a batch with its commit: the last ``WRITE_SLOTS`` of each gateway."""
+        row = schema.write_id.c
+        slot, ts_ms = number % WRITE_SLOTS, int(self._clock() * 1000)
+        values = {"num": number, "ts_ms": ts_ms, "outcome": outcome}
+        with store_errors():
+            found = self._connection.execute(
+                update(schema.write_id).where(row.gateway == gateway, row.slot == slot).values(values)
+            )
+            if not found.rowcount:
+                self._connection.execute(insert(schema.write_id).values(gateway=gateway, slot=slot, **values))
+
+    def set_position(self, consumer: str, seq: int) -> None:
+        """Remembers up to which change a consumer has read."""
+        name = schema.consumer.c.name
+        with store_errors():
+            found = self._connection.execute(update(schema.consumer).where(name == consumer).values(seq=seq))
+            if not found.rowcount:
+                self._connection.execute(insert(schema.consumer).values(name=consumer, seq=seq))
+
+
+def _assemble(
+    bodies: Sequence[bytes], heads: Sequence[bytes], now_ms: int, first: int, machine: bytes, seq: int
+) -> list[tuple[int, bytes]]:
+    """Rows (seq, document): ``_id`` and ``contextData`` are spliced in front of the encoded instance.
+
+    No ObjectId, no merged dict, no second encoding: this is the hot path.
+    """
+    stamp = _pack_i64(now_ms) + b"\0"
+    join = b"".join
+    rows: list[tuple[int, bytes]] = []
+    append = rows.append
+    for body, head in zip(bodies, heads, strict=True):
+        id_ = (first >> _COUNTER_BITS).to_bytes(4, "big") + machine + (first & 0xFFFFFF).to_bytes(3, "big")
+        size = len(body) + len(head) + _ID_ELEMENT_BYTES
+        append((seq, join((_pack_i32(size), b"\x07_id\0", id_, head[:-9], stamp, body[4:]))))
+        first += 1
+        seq += 1
+    return rows
+
+
+def _runs(documents: Sequence[dict[str, Any]], is_generated: Sequence[bool]) -> Iterator[tuple[int, bool, int | None]]:
+    """Runs of documents that can share a row of ``t_block``: (how many, generated ids, time in ms).
+
+    The time is None when there is something else than a date or nothing at ``contextData.timestamp``.
+    """
+    n_documents, current = 0, None
+    for document, generated in zip(documents, is_generated, strict=True):
+        kind = (generated, _time_of(document))
+        if kind != current and current is not None:
+            yield n_documents, *current
+            n_documents = 0
+        current = kind
+        n_documents += 1
+    if current is not None:
+        yield n_documents, *current
+
+
+def _time_of(document: dict[str, Any]) -> int | None:
+    context = document.get("contextData")
+    if context is None or (isinstance(context, dict) and context.get("timestamp") is None):
+        return schema.NO_TIME_MS
+    moment = context.get("timestamp") if isinstance(context, dict) else context
+    return milliseconds(moment) if isinstance(moment, datetime) and isinstance(context, dict) else None
