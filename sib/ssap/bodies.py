@@ -85,6 +85,8 @@ def _read_insert(body: dict[str, Any]) -> Insert:
     if data and data != "null" and data != "{}":
         return Insert(instance_text(data), None, query_type)
     statement = query_text(query, query_type)
+    if statement[:1] == "{":  # an instance: ios-api's body has no data
+        return Insert(statement, None, query_type)
     if statement:
         return Insert(None, statement, query_type)
     return Insert(instance_text(data) or "", None, query_type)

@@ -167,6 +167,12 @@ class TestInsert:
         insert = operation("INSERT", {"data": data, "query": '{db.X.insert({"a":1})}'})
         assert insert == Insert(None, 'db.X.insert({"a":1})', QueryType.NATIVE)
 
+    @pytest.mark.parametrize("query", ['{"Sensor": {"measure":1}}', "{Sensor:{measure:1}}", {"Sensor": 1}])
+    def test_an_instance_in_place_of_a_query(self, query):
+        insert = operation("INSERT", {"query": query, "queryType": "NATIVE", "queryParams": None})
+        assert insert.query is None
+        assert insert.data == (query if isinstance(query, str) else '{"Sensor":1}')
+
     @pytest.mark.parametrize("data", [None, "", "null", "{}", '{"Sensor":{}}'])
     @pytest.mark.parametrize("query", ["insert into X(a) values (1)", "{insert into X(a) values (1)}"])
     def test_sql_takes_the_query(self, data, query):
@@ -342,6 +348,43 @@ class TestDevices:
 
     def test_a_name_inside_the_instance_is_not_the_prefix(self):
         assert operation("COMMAND", {"thinkp": "KP", "thinkpInstance": "other:KP:1"}).instance_name == "other:KP:1"
+
+
+class TestWireForms:
+    """Frames of clients that are not among the recorded ones, as their sources write them."""
+
+    ARDUINO = (
+        '{"messageId":null,"sessionKey":"K","ontology":%s,"direction":"REQUEST","messageType":"%s",'
+        '"persistenceType":"MONGODB","body":%s}'
+    )
+
+    @pytest.mark.parametrize(
+        ("message_type", "body", "read"),
+        [
+            ("INSERT", {"data": '{"a":1}', "query": ""}, Insert('{"a":1}', None, QueryType.NATIVE)),
+            ("UPDATE", {"data": "", "query": "db.X.remove({})"}, Update(None, "db.X.remove({})", QueryType.NATIVE)),
+            ("SUBSCRIBE", {"query": "", "msRefresh": 1000}, Subscribe("", QueryType.NATIVE, 1000)),
+            ("QUERY", {"data": "", "query": "{a:1}"}, Query("{a:1}", QueryType.NATIVE)),
+        ],
+    )
+    def test_arduino(self, message_type, body, read):
+        payload = self.ARDUINO % ('"X"', message_type, json.dumps(json.dumps(body)))
+        request = parse_request(payload, fallback=Dialect.OBJECT)
+        assert (request.operation, request.dialect) == (read, Dialect.STRING)
+
+    def test_ios(self):
+        payload = (
+            '{"body":{"query":"{insert into X(a) values (\'\\/\')}","queryType":"SQLLIKE","queryParams":null},'
+            '"direction":"REQUEST","messageId":null,"messageType":"INSERT","ontology":"X","sessionKey":"K"}'
+        )
+        request = parse_request(payload, fallback=Dialect.STRING)
+        assert request.operation == Insert(None, "insert into X(a) values ('/')", QueryType.SQLLIKE)
+        assert request.dialect is Dialect.OBJECT
+
+    def test_dotnet_leaves_with_a_body_of_null_and_version_one(self):
+        payload = '{"messageId":null,"sessionKey":"K","ontology":null,"messageType":"LEAVE","body":null,"version":"ONE"}'
+        request = parse_request(payload, fallback=Dialect.OBJECT)
+        assert (request.operation, request.dialect, request.dialect_told) == (Leave(), Dialect.ONE, True)
 
 
 class TestIgnored:

@@ -107,9 +107,8 @@ def test_a_body_means_the_same_in_all_dialects(message_type, body):
 
 @given(st.text(max_size=60), st.sampled_from(QueryType))
 def test_braces_add_nothing_to_a_statement(text, query_type):
-    statement = f"select {text}x".strip()
-    assert query_text("{" + statement + "}", query_type) in (statement, "{" + statement + "}")
-    assert query_text(statement, query_type) == statement
+    statement = f"select a{text}x"
+    assert query_text("{" + statement + "}", query_type) == query_text(statement, query_type) == statement
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(), min_size=1, max_size=3))
