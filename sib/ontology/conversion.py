@@ -62,18 +62,22 @@ def date_to_bson(value: Json) -> Any:
     return to_bson(value)
 
 
-def unwrap_numbers(value: Json) -> Json:
+def unwrap_numbers(value: Json, depth: int = 1) -> Json:
     """A copy in which ``{"$numberLong": "5"}`` and its like are the plain numbers that they spell.
 
     Raises:
-        UnconvertibleError: one of them is no number.
+        UnconvertibleError: one of them is no number, or more than ``DEPTH_MAX`` levels.
     """
     if isinstance(value, dict):
+        _check_depth(value, depth)
         if len(value) == 1 and next(iter(value)) in _NUMBERS:
             number = _to_bson_if_extended(value)
             return float(str(number)) if isinstance(number, Decimal128) else +number  # a plain int of an Int64
-        return {key: unwrap_numbers(item) for key, item in value.items()}
-    return [unwrap_numbers(item) for item in value] if isinstance(value, list) else value
+        return {key: unwrap_numbers(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        _check_depth(value, depth)
+        return [unwrap_numbers(item, depth + 1) for item in value]
+    return value
 
 
 def _to_bson_if_extended(value: dict[str, Any]) -> Any:

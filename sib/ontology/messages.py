@@ -59,7 +59,7 @@ def print_value(value: Any) -> str:
     try:
         text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        text = ascii(value)
+        text = "{…}" if isinstance(value, dict) else "[…]" if isinstance(value, list) else ascii(value)
     return text if len(text) <= VALUE_CHARACTERS_MAX else text[: VALUE_CHARACTERS_MAX - 1] + "…"
 
 

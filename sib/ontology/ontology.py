@@ -76,7 +76,7 @@ class Ontology:
             del document["_id"]
         if "contextData" in document:
             del document["contextData"]
-        is_valid = self._is_valid(document)
+        is_valid = self._conforms(document)
         if not is_valid:
             self._validate_unwrapped(document)
         try:
@@ -100,7 +100,7 @@ class Ontology:
         Raises:
             InvalidInstanceError: names path, value and rule of one fault.
         """
-        if not self._is_valid(instance):
+        if not self._conforms(instance):
             self._validate_unwrapped(instance)
 
     def validate_document(self, document: dict[str, Any]) -> None:
@@ -144,13 +144,19 @@ class Ontology:
         """
         return sample.generate(self._shape, self.schema, self.validate)
 
+    def _conforms(self, instance: dict[str, Any]) -> bool:
+        try:
+            return self._is_valid(instance)
+        except ValueError as error:  # the validator has a bound on nesting, too, higher than ours
+            raise explain(instance, RecursionError()) from error
+
     def _validate_unwrapped(self, document: dict[str, Any]) -> None:
         """``{"$numberLong": "5"}`` is another spelling of a number, so it is valid where the number is."""
         try:
             plain = unwrap_numbers(document)
-        except (UnconvertibleError, RecursionError) as error:
+        except UnconvertibleError as error:
             raise explain(document, error) from error
-        if not self._is_valid(plain):
+        if not self._conforms(plain):
             raise InvalidInstanceError(self._fault(plain))
 
     def _fault(self, instance: dict[str, Any]) -> str:

@@ -148,6 +148,20 @@ def test_poison_in_a_parsed_statement_is_refused_too(value):
         ANYTHING.encode({"a": [value]})
 
 
+@pytest.mark.parametrize("levels", [300, 900])
+def test_what_is_far_too_deep_is_refused_with_the_reason(levels):
+    deep: dict = {}
+    for _ in range(levels):
+        deep = {"a": deep}
+    assert "nested deeper than 100 levels" in fault('{"Sensor":' * levels + "1" + "}" * levels)
+    assert "nested deeper than 100 levels" in fault(sensor(measure=deep))
+    with pytest.raises(InvalidInstanceError, match="deeper"):
+        ANYTHING.encode(deep)
+    unique = compile_ontology("X", '{"properties": {"a": {"uniqueItems": true, "enum": [[1]]}}}')
+    with pytest.raises(InvalidInstanceError):
+        unique.encode(json.dumps({"a": [deep, deep]}))
+
+
 def test_the_deepest_instance_is_stored():
     text = '{"a":' * DEPTH_MAX + "1" + "}" * DEPTH_MAX
     encoded, document = ANYTHING.encode(text)
