@@ -11,7 +11,7 @@ import re
 import struct
 from base64 import b64decode, b64encode
 
-from sib.errors import AuthenticationError, MalformedMessageError
+from sib.errors import AuthenticationError
 
 CIPHERED_CHARACTERS_MAX = 131_072
 """The longest ciphered payload that is read: deciphering that many takes about 60 ms of Python."""
@@ -62,11 +62,10 @@ def decipher(text: str, key: str, *, size_max: int = CIPHERED_CHARACTERS_MAX) ->
     """The text back.
 
     Raises:
-        AuthenticationError: this key does not open it.
-        MalformedMessageError: longer than ``size_max`` characters.
+        AuthenticationError: this key does not open it, or it is longer than ``size_max`` characters.
     """
     if len(text) > size_max:
-        raise MalformedMessageError(
+        raise AuthenticationError(
             f"The ciphered message has {len(text)} characters, and at most {size_max} are allowed: send it in clear"
         )
     try:

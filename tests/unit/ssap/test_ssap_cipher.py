@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sib.errors import AuthenticationError, MalformedMessageError
+from sib.errors import AuthenticationError
 from sib.ssap.cipher import CIPHERED_CHARACTERS_MAX, decipher, encipher, is_clear, split_join_prefix
 
 VECTORS = [
@@ -64,7 +64,7 @@ def test_no_other_exception(data):
 
 
 def test_the_length_is_bounded():
-    with pytest.raises(MalformedMessageError, match=str(CIPHERED_CHARACTERS_MAX)):
+    with pytest.raises(AuthenticationError, match=str(CIPHERED_CHARACTERS_MAX)):
         decipher("A" * (CIPHERED_CHARACTERS_MAX + 4), "key")
 
 
