@@ -99,7 +99,8 @@ def print_plan(plan: Plan) -> str:
 
 
 def _json(value: Any) -> str:
-    return json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS, ensure_ascii=False)
+    text: str = json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS, ensure_ascii=False)
+    return text
 
 
 def _native_tree(text: str, now: Clock | None, parameters: Parameters | None) -> str:

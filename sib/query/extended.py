@@ -116,13 +116,14 @@ def number(value: Any, kind: type[int] | type[float]) -> Any:
 
 
 def binary(subtype: Any, encoded: Any) -> Any:
-    """Binary data from its Base64 text."""
+    """Binary data from its Base64 text; plain bytes for subtype 0, as bson decodes them."""
     if not isinstance(encoded, str) or not isinstance(subtype, int) or not 0 <= subtype <= 255:
         raise ValueError("binary data takes a subtype (0 to 255) and Base64 text")
     try:
-        return Binary(base64.b64decode(encoded, validate=True), subtype)
+        data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("the binary data are not Base64") from None
+    return Binary(data, subtype) if subtype else data
 
 
 def uuid(text: Any) -> Any:

@@ -13,7 +13,7 @@ from sib.query import shell_reads, shell_writes
 from sib.query.arguments import criterion
 from sib.query.constructors import Clock
 from sib.query.parameters import Parameters
-from sib.query.plan import Delete, Find, Plan, Update
+from sib.query.plan import Aggregate, Delete, Find, Plan, Update
 from sib.query.relaxed import parse_relaxed
 from sib.query.shell import Statement, is_statement, parse_statement
 
@@ -35,10 +35,14 @@ def plan_native(
         QuerySyntaxError: the text cannot be read, or uses something that is refused; the sentence says what.
     """
     if is_statement(text):
-        return plan_statement(parse_statement(text, now=now, parameters=parameters))
+        plan = plan_statement(parse_statement(text, now=now, parameters=parameters))
+        _refuse_paths(plan, text, parameters)
+        return plan
     if is_empty(text):
         return Find(_named(ontology))
-    return Find(_named(ontology), criterion(parse_relaxed(text, now=now, parameters=parameters)))
+    plan = Find(_named(ontology), criterion(parse_relaxed(text, now=now, parameters=parameters)))
+    _refuse_paths(plan, text, parameters)
+    return plan
 
 
 def plan_statement(statement: Statement) -> Plan:
@@ -86,6 +90,19 @@ def plan_delete(text: str, *, ontology: str | None, now: Clock | None = None) ->
             "A DELETE needs a condition; to remove every instance send db.ONTOLOGY.remove({}) as the query."
         )
     return plan
+
+
+def _refuse_paths(plan: Plan, text: str, parameters: Parameters | None) -> None:
+    """A parameter that begins with ``$`` would be read as a field where the query has expressions."""
+    has_expressions = (
+        "$expr" in text
+        or isinstance(plan, Aggregate)
+        or (isinstance(plan, Update) and isinstance(plan.update, list))
+        or getattr(plan, "projection", None) is not None
+    )
+    for name, value in (parameters or {}).items():
+        if has_expressions and isinstance(value, str) and value.startswith("$"):
+            raise QuerySyntaxError(f"The parameter {name} cannot begin with $ in a query that has expressions.")
 
 
 def is_empty(text: str) -> bool:

@@ -116,8 +116,7 @@ class Reader:
         """Raise the error for the current position."""
         start = self.skip() if at is None else at
         found = self.text[start : start + 20]
-        found = f"'{found}'" if found else "the end"
-        found = found.encode("ascii", "backslashreplace").decode()
+        found = ascii(found) if found else "the end"
         raise QuerySyntaxError(f"Cannot read the query at character {start + 1}: {sentence}, found {found}.")
 
     def arguments(self) -> list[Any]:
@@ -208,6 +207,7 @@ class Reader:
         return self._methods(value)
 
     def _key(self) -> str:
+        start = self.skip()
         if self.peek() in _STRING_PARTS:
             key = self._string()
         else:
@@ -217,7 +217,7 @@ class Reader:
             self.position = match.end()
             key = match.group()
         if "\0" in key:
-            self.fail("a key cannot contain the character NUL")
+            self.fail("a key cannot contain the character NUL", start)
         return key
 
     def _string(self) -> str:
