@@ -41,7 +41,8 @@ class HotIndex:
             self._merge(connection, 2 * len(rows) + 1)
         elif self._n_rows >= HOT_ROWS:
             hot = self._index.hot.c
-            self._merging = [(k, seq) for k, seq in connection.execute(select(hot.k, hot.seq).order_by(hot.k, hot.seq))]
+            ordered = connection.execute(select(hot.k, hot.seq).order_by(hot.k, hot.seq)).all()
+            self._merging = [(k, seq) for k, seq in ordered]
             self._at = 0
             self._dropped.clear()
 

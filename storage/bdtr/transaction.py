@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import bson
-from sqlalchemy import RootTransaction, insert, select, update
+from sqlalchemy import RootTransaction, bindparam, insert, select, update
 
 from sib.query.budget import Budget
 from storage.bdtr import schema
@@ -33,7 +33,6 @@ _pack_i32, _pack_i64 = struct.Struct("<i").pack, struct.Struct("<q").pack
 _COUNTER_BITS = 24
 _ID_ELEMENT_BYTES = 17
 """Of ``_id`` in a BSON document: type, name with its end, ObjectId."""
-_NO_DOCUMENT_BYTES = 5
 
 
 @dataclass(slots=True)
@@ -326,24 +325,19 @@ class Transaction:
 
     def recall(self, gateway: str, number: int) -> bytes | None:
         """The outcome of a batch of this gateway that was committed before, or None."""
-        row = schema.write_id.c
+        values = {"gateway_": gateway, "slot_": number % WRITE_SLOTS, "num_": number}
         with store_errors():
-            outcome = self._connection.execute(
-                select(row.outcome).where(row.gateway == gateway, row.slot == number % WRITE_SLOTS, row.num == number)
-            ).scalar_one_or_none()
+            outcome = self._connection.execute(_RECALL, values).scalar_one_or_none()
         return None if outcome is None else bytes(outcome)
 
     def remember(self, gateway: str, number: int, outcome: bytes) -> None:
         """Keeps the outcome of a batch with its commit: the last ``WRITE_SLOTS`` of each gateway."""
-        row = schema.write_id.c
-        slot, ts_ms = number % WRITE_SLOTS, int(self._clock() * 1000)
-        values = {"num": number, "ts_ms": ts_ms, "outcome": outcome}
+        values = {"num": number, "ts_ms": int(self._clock() * 1000), "outcome": outcome}
+        where = {"gateway_": gateway, "slot_": number % WRITE_SLOTS}
         with store_errors():
-            found = self._connection.execute(
-                update(schema.write_id).where(row.gateway == gateway, row.slot == slot).values(values)
-            )
-            if not found.rowcount:
-                self._connection.execute(insert(schema.write_id).values(gateway=gateway, slot=slot, **values))
+            if not self._connection.execute(_REMEMBER_AGAIN, {**values, **where}).rowcount:
+                first = {**values, "gateway": gateway, "slot": where["slot_"]}
+                self._connection.execute(_REMEMBER, first)
 
     def set_position(self, consumer: str, seq: int) -> None:
         """Remembers up to which change a consumer has read."""
@@ -354,6 +348,13 @@ class Transaction:
                 self._connection.execute(insert(schema.consumer).values(name=consumer, seq=seq))
 
 
+_WRITE = schema.write_id.c
+_SLOT = (_WRITE.gateway == bindparam("gateway_"), _WRITE.slot == bindparam("slot_"))
+_RECALL = select(_WRITE.outcome).where(*_SLOT, _WRITE.num == bindparam("num_"))
+_REMEMBER = insert(schema.write_id)
+_REMEMBER_AGAIN = update(schema.write_id).where(*_SLOT)
+
+
 def _assemble(
     bodies: Sequence[bytes], heads: Sequence[bytes], now_ms: int, first: int, machine: bytes, seq: int
 ) -> list[tuple[int, bytes]]:
@@ -362,13 +363,19 @@ def _assemble(
     No ObjectId, no merged dict, no second encoding: this is the hot path.
     """
     stamp = _pack_i64(now_ms) + b"\0"
+    contexts = {head: head[:-9] + stamp for head in set(heads)}
     join = b"".join
     rows: list[tuple[int, bytes]] = []
     append = rows.append
+    second = -1
     for body, head in zip(bodies, heads, strict=True):
-        id_ = (first >> _COUNTER_BITS).to_bytes(4, "big") + machine + (first & 0xFFFFFF).to_bytes(3, "big")
+        if first >> _COUNTER_BITS != second:
+            second = first >> _COUNTER_BITS
+            id_start = b"\x07_id\0" + second.to_bytes(4, "big") + machine
         size = len(body) + len(head) + _ID_ELEMENT_BYTES
-        append((seq, join((_pack_i32(size), b"\x07_id\0", id_, head[:-9], stamp, body[4:]))))
+        append(
+            (seq, join((_pack_i32(size), id_start, (first & 0xFFFFFF).to_bytes(3, "big"), contexts[head], body[4:])))
+        )
         first += 1
         seq += 1
     return rows
