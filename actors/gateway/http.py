@@ -11,12 +11,14 @@ import asyncio
 import logging
 import socket
 import ssl as tls
+from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
 
 from actors.gateway.callback_post import AddressPolicy
 from actors.gateway.http_protocol import (
@@ -28,8 +30,10 @@ from actors.gateway.http_protocol import (
 )
 from actors.gateway.rest import RestRouter, SSAPResourceApp, TokenListApp
 from actors.gateway.websocket import ChannelGateway, SsapWebSocketApp
+from actors.gateway.websocket_mqtt import MqttWebSocketApp, OpenMqtt
 
 WEBSOCKET_PATH = "/sib/api_websocket"
+MQTT_PATH = "/mqtt"
 REST_PATHS = (
     "/sib/services/api_ssap/v01/SSAPResource",
     "/sib/services/api_ssap/v01.0/SSAPResource",
@@ -40,6 +44,8 @@ WEBSOCKET_PING_S = 60.0
 """Keeps address translators open. A missing pong closes nothing: clients of 2014 do not all send one."""
 CONNECTIONS_MAX = 20_000
 """Connections of one listener by default; the next ones get 503 with Retry-After."""
+MQTT_HEADER_BYTES = 70_000
+"""What an MQTT packet may have beside its payload (topic, properties): a WebSocket message may be longer by this."""
 SHUTDOWN_TIMEOUT_S = 5
 """Requests in flight may end within it when the server stops."""
 
@@ -71,26 +77,40 @@ class HttpGateway(ChannelGateway, Protocol):
     async def tokens(self, kp: str, user: str, password: str) -> list[tuple[str, bool]]:
         """The KP's tokens, each with whether it is active. Raises AuthenticationError if user may not see them."""
 
-    def metrics_text(self) -> str:
+    def metrics_text(self) -> str | Awaitable[str]:
         """All metrics in Prometheus' text format."""
 
     def is_ready(self) -> bool:
         """Whether requests can be answered now."""
 
 
-def create_app(gateway: HttpGateway) -> Starlette:
-    """The ASGI app of the gateway; it keeps no state of its own."""
-    app = Starlette(routes=[*_ssap_routes(gateway), *_service_routes(gateway)])
+def create_app(gateway: HttpGateway, *, open_mqtt: OpenMqtt | None = None) -> Starlette:
+    """The ASGI app of the gateway, for uvicorn or any other ASGI server.
+
+    Args:
+        gateway: What the app talks to.
+        open_mqtt: Serve MQTT over WebSocket with this, for example ``partial(WebSocketMqtt, endpoint, options)``.
+
+    ``app.state.websocket`` and ``app.state.mqtt`` are the WebSocket apps, with their counters.
+    """
+    websocket = SsapWebSocketApp(gateway, message_bytes_max=gateway.limits.message_bytes_max)
+    routes: list[BaseRoute] = _websocket_routes(WEBSOCKET_PATH, websocket)
+    mqtt = None
+    if open_mqtt is not None:
+        mqtt = MqttWebSocketApp(open_mqtt)
+        routes += _websocket_routes(MQTT_PATH, mqtt)
+    app = Starlette(routes=[*routes, *_ssap_routes(gateway), *_service_routes(gateway)])
     app.router.redirect_slashes = False
+    app.state.websocket, app.state.mqtt = websocket, mqtt
     return app
 
 
+def _websocket_routes(path: str, app: ASGIApp) -> list[BaseRoute]:
+    return [WebSocketRoute(path, app), WebSocketRoute(path + "/", app)]
+
+
 def _ssap_routes(gateway: HttpGateway) -> list[BaseRoute]:
-    websocket = SsapWebSocketApp(gateway)
-    routes: list[BaseRoute] = [
-        WebSocketRoute(WEBSOCKET_PATH, websocket),
-        WebSocketRoute(WEBSOCKET_PATH + "/", websocket),
-    ]
+    routes: list[BaseRoute] = []
     resource = SSAPResourceApp(
         gateway.router, message_bytes_max=gateway.limits.message_bytes_max, callback_policy=gateway.callback_policy
     )
@@ -107,12 +127,13 @@ def _service_routes(gateway: HttpGateway) -> list[BaseRoute]:
         return PlainTextResponse("starting\n", 503, {"Retry-After": "1"})
 
     async def metrics(request: HttpRequest) -> Response:
-        return PlainTextResponse(gateway.metrics_text(), media_type="text/plain; version=0.0.4")
+        text = gateway.metrics_text()
+        return PlainTextResponse(text if isinstance(text, str) else await text, media_type="text/plain; version=0.0.4")
 
     async def root(request: HttpRequest) -> Response:
         return PlainTextResponse(
             "Sofia2 Semantic Information Broker\n"
-            f"WebSocket  {WEBSOCKET_PATH}\nREST       {REST_PATHS[0]}\nMQTT       /mqtt (WebSocket)\n"
+            f"WebSocket  {WEBSOCKET_PATH}\nREST       {REST_PATHS[0]}\nMQTT       {MQTT_PATH} (WebSocket)\n"
             "Health     /healthz\nMetrics    /metrics\n"
         )
 
@@ -167,7 +188,7 @@ async def start_http(
     ssl: tls.SSLContext | None = None,
     connections_max: int = CONNECTIONS_MAX,
     is_shared: bool = False,
-    app: Starlette | None = None,
+    app: ASGIApp | None = None,
 ) -> tuple[RunningHttp, int]:
     """Serve the gateway's app in the running loop and return when the port accepts.
 
@@ -198,7 +219,7 @@ async def start_http(
     return RunningHttp(server, task, listener.getsockname()[1]), listener.getsockname()[1]
 
 
-def _config(app: Starlette, limits: HttpLimits, connections_max: int, ssl: tls.SSLContext | None) -> HttpConfig:
+def _config(app: ASGIApp, limits: HttpLimits, connections_max: int, ssl: tls.SSLContext | None) -> HttpConfig:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below it are request lines, which may hold secrets
     config = HttpConfig(
         app,
@@ -219,6 +240,6 @@ def _config(app: Starlette, limits: HttpLimits, connections_max: int, ssl: tls.S
         ssl_context_factory=None if ssl is None else lambda config, default: ssl,
     )
     config.connections_max = connections_max
-    config.message_bytes_max = limits.message_bytes_max
+    config.websocket_bytes_max = limits.message_bytes_max + MQTT_HEADER_BYTES
     config.websocket_idle_s = limits.websocket_idle_s
     return config

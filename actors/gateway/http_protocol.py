@@ -55,7 +55,7 @@ class HttpConfig(uvicorn.Config):
     """uvicorn's configuration with our bounds beside it."""
 
     connections_max: int = 20_000
-    message_bytes_max: int = 1_900_000
+    websocket_bytes_max: int = 2_000_000
     websocket_idle_s: float = 0.0
     """0 = no limit."""
 
@@ -192,6 +192,8 @@ class BoundedServerProtocol(ServerProtocol):
     def __init__(self, bytes_max: int) -> None:
         super().__init__(max_size=None, logger=logging.getLogger("uvicorn.error"))
         self.reader: DiscardingReader = DiscardingReader(bytes_max)
+        self.parser = self.parse()  # the base has started one on its own reader
+        next(self.parser)
 
     def recv_frame(self, frame: Frame) -> None:
         super().recv_frame(frame)
@@ -211,7 +213,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.bytes_max = self.config.message_bytes_max
+        self.bytes_max = self.config.websocket_bytes_max
         self.conn: BoundedServerProtocol = BoundedServerProtocol(self.bytes_max)
         now = self.loop.time()
         self.deadline = now + HEADER_TIMEOUT_S

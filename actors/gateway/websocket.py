@@ -1,7 +1,7 @@
 """SSAP over WebSocket: one text message is one SSAP envelope, in both directions.
 
 The app is the ``Transport`` of a ``Channel``: the channel parses, asks and keeps the order; here are only the socket's
-affairs: accept, blank frames, over-long frames, an outbox with bounds, back-pressure, close.
+affairs: accept, blank messages, too long messages, back-pressure, close. A binary message is taken as a text message.
 Source: Sofia2 python-api implementations/websockets.py:46,202 (subprotocol, blank frames), javascript-api
 sofia2-api-js-latest.js:639-640.
 """
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import Protocol
 
 from starlette.types import Message, Receive, Scope, Send
 
 from actors.gateway.http_protocol import SIZE_KEY
+from actors.gateway.websocket_outbox import WebSocketOutbox, text_message
 
 SUBPROTOCOL = "http_only"
 """What python-api offers; it is echoed."""
@@ -48,93 +48,76 @@ class ChannelGateway(Protocol):
 
 
 class WebSocketTransport:
-    """What goes out on one WebSocket. All calls are on the event loop; none blocks."""
+    """What a channel says on one WebSocket. All calls are on the event loop; none blocks."""
+
+    __slots__ = ("_app", "_is_paused_by_channel", "_is_reported", "_may_read", "_peer", "outbox")
 
     def __init__(self, send: Send, app: SsapWebSocketApp, peer: str) -> None:
-        self._send = send
+        self.outbox = WebSocketOutbox(send, text_message, self._drained)
         self._app = app
         self._peer = peer
-        self._outbox: deque[bytes] = deque()
-        self._outbox_bytes = 0
-        self._sender: asyncio.Task[None] | None = None
-        self._is_open = True
         self._is_paused_by_channel = False
         self._is_reported = False
-        self.may_read = asyncio.Event()
-        self.may_read.set()
+        self._may_read: asyncio.Event | None = None
 
     def acknowledge(self, token: object) -> None:
         """WebSocket has no acknowledgements."""
 
     def answer(self, payload: bytes) -> None:
         """Send an answer. Answers are never dropped: they are bounded by the requests that are read."""
-        self._enqueue(payload)
+        self.outbox.put(payload)
+        if self.outbox.size_bytes > OUTBOX_BYTES_PAUSE:
+            self._stop_reading()
 
     def indicate(self, payload: bytes) -> None:
         """Send an INDICATION, or drop and count it when the client has left too much unread."""
-        if self._outbox_bytes > OUTBOX_BYTES_MAX:
-            self._app.indications_dropped += 1
-            if not self._is_reported:
-                self._is_reported = True
-                logger.warning("WebSocket client %s does not read: its INDICATIONs are being dropped", self._peer)
+        if self.outbox.size_bytes <= OUTBOX_BYTES_MAX:
+            self.answer(payload)
             return
-        self._enqueue(payload)
+        self._app.indications_dropped += 1
+        if not self._is_reported:
+            self._is_reported = True
+            logger.warning("WebSocket client %s does not read: its INDICATIONs are being dropped", self._peer)
 
-    def command(self, payload: bytes) -> None:
-        """Send the INDICATION of a COMMAND; same bounds as an INDICATION."""
-        self.indicate(payload)
+    command = indicate
 
     def abort(self) -> None:
         """Close without answering what is pending: the store could not decide, the client should send again."""
-        if self._is_open:
-            self._is_open = False
-            self._outbox.clear()
-            self._sender = asyncio.get_running_loop().create_task(self._close())
+        self.outbox.close(CLOSE_TRY_AGAIN, "not stored, send again", at_once=True)
 
     def pause(self) -> None:
         """Read no further requests until ``resume``."""
         self._is_paused_by_channel = True
-        self.may_read.clear()
+        self._stop_reading()
 
     def resume(self) -> None:
+        """Read on, as soon as the client has taken what it was sent."""
         self._is_paused_by_channel = False
-        if self._outbox_bytes <= OUTBOX_BYTES_PAUSE:
-            self.may_read.set()
+        self._drained(self.outbox.size_bytes)
 
     def gone(self) -> None:
         """The socket is closed: nothing can be sent any more."""
-        self._is_open = False
-        self._outbox.clear()
-        self._outbox_bytes = 0
-        self.may_read.set()
-        if self._sender is not None:
-            self._sender.cancel()
+        self.outbox.gone()
+        self._is_paused_by_channel = False
+        self._drained(0)
 
-    def _enqueue(self, payload: bytes) -> None:
-        if not self._is_open:
-            return
-        self._outbox.append(payload)
-        self._outbox_bytes += len(payload)
-        if self._outbox_bytes > OUTBOX_BYTES_PAUSE:
-            self.may_read.clear()
-        if self._sender is None:
-            self._sender = asyncio.get_running_loop().create_task(self._drain())
+    async def until_may_read(self) -> None:
+        """Wait while reading is paused."""
+        while self._may_read is not None:
+            await self._may_read.wait()
 
-    async def _drain(self) -> None:
-        try:
-            while self._outbox:
-                payload = self._outbox.popleft()
-                await self._send({"type": "websocket.send", "text": payload.decode()})
-                self._outbox_bytes -= len(payload)
-                if not self.may_read.is_set() and not self._is_paused_by_channel:
-                    self.resume()
-        except OSError:
-            self._is_open = False
-        finally:
-            self._sender = None
+    @property
+    def may_read(self) -> bool:
+        return self._may_read is None
 
-    async def _close(self) -> None:
-        await self._send({"type": "websocket.close", "code": CLOSE_TRY_AGAIN, "reason": "not stored, send again"})
+    def _stop_reading(self) -> None:
+        if self._may_read is None:
+            self._may_read = asyncio.Event()
+
+    def _drained(self, unsent_bytes: int) -> None:
+        if self._may_read is not None and not self._is_paused_by_channel and unsent_bytes <= OUTBOX_BYTES_PAUSE:
+            self._may_read.set()
+            self._may_read = None
 
 
 class SsapWebSocketApp:
@@ -143,13 +126,14 @@ class SsapWebSocketApp:
     ``connections`` and ``indications_dropped`` are for the metrics.
     """
 
-    def __init__(self, gateway: ChannelGateway) -> None:
+    def __init__(self, gateway: ChannelGateway, *, message_bytes_max: int) -> None:
         self._gateway = gateway
+        self._bytes_max = message_bytes_max
         self.connections = 0
         self.indications_dropped = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket" or (await receive())["type"] != "websocket.connect":
+        if (await receive())["type"] != "websocket.connect":
             return
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in scope["subprotocols"] else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
@@ -157,7 +141,6 @@ class SsapWebSocketApp:
         peer = client[0] if client else ""
         transport = WebSocketTransport(send, self, peer)
         channel = self._gateway.open_channel(transport, kind="websocket", peer=peer)
-        may_read = transport.may_read
         self.connections += 1
         try:
             while True:
@@ -165,8 +148,8 @@ class SsapWebSocketApp:
                 if message["type"] == "websocket.disconnect":
                     break
                 self._hand_over(channel, message)
-                if not may_read.is_set():
-                    await may_read.wait()
+                if not transport.may_read:
+                    await transport.until_may_read()
         finally:
             self.connections -= 1
             transport.gone()
@@ -176,7 +159,8 @@ class SsapWebSocketApp:
         payload = message.get("bytes")
         if payload is None:
             payload = message["text"].encode()
-        if SIZE_KEY in message:
-            channel.oversized(None, message[SIZE_KEY])
+        size_bytes = message.get(SIZE_KEY) or len(payload)
+        if size_bytes > self._bytes_max:
+            channel.oversized(None, size_bytes)
         elif payload and not payload.isspace():
             channel.receive(payload)

@@ -294,7 +294,7 @@ def _resource(body: bytes) -> dict[str, Any]:
     resource = _json(body, "body")
     if resource.__class__ is not dict:
         raise MalformedMessageError("The body must be a JSON object: an SSAPResource")
-    return resource  # type: ignore[no-any-return]
+    return resource
 
 
 def _json(text: bytes | str, name: str) -> Any:
