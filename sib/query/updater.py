@@ -147,8 +147,6 @@ def _compile_pipeline_update(stages: list[Any], context: Context) -> Updater:
             made = {"_id": document["_id"], **made}
         return copy_value(made)  # type: ignore[no-any-return]
 
-    if context.now is None:
-        context.now = datetime.min  # so that $$NOW compiles; each application sets the real time
     return update
 
 

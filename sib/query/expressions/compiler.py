@@ -178,8 +178,6 @@ def _variable(name: str, scope: Scope) -> Expression:
         return constant(MISSING)
     if name == "NOW":
         context = scope.context
-        if context.now is None:
-            raise QuerySyntaxError("$$NOW is not available here")
         return lambda _document, _variables: context.current_time()
     if name in _MARKS:
         return constant(_MARKS[name])

@@ -17,7 +17,7 @@ from sib.query.expressions.compiler import (
     named_arguments,
     operator,
 )
-from sib.query.values import MISSING, equal, is_truthy, sort_key
+from sib.query.values import equal, is_truthy, sort_key
 
 
 @function("$eq", 2)
@@ -158,7 +158,3 @@ def _sample_rate(argument: Any, scope: Scope) -> Expression:
     draw: Callable[[], float] = scope.context.random.random
     return lambda _document, _variables: draw() < argument
 
-
-def missing_to_null(value: Any) -> Any:
-    """Null where there is no value."""
-    return None if value is MISSING else value
