@@ -234,4 +234,3 @@ class QueryClient:
                 if asyncio.get_running_loop().time() - began > self._give_up_s:
                     raise
                 await asyncio.sleep(0.05)
-

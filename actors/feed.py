@@ -150,9 +150,7 @@ class Feed:
         for consumer in self._consumers.values():
             consumer.is_live = False
 
-    def catch_up(
-        self, gateway: str, changes: Sequence[tuple[int, Changed]], *, is_last: bool
-    ) -> Announcement:
+    def catch_up(self, gateway: str, changes: Sequence[tuple[int, Changed]], *, is_last: bool) -> Announcement:
         """One page of the change log for a consumer that is not live, restarting its chain."""
         consumer = self._consumers[gateway]
         seq = changes[-1][0] if changes else self._seq

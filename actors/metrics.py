@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -49,7 +48,7 @@ class GatewayMetrics:
         self.kind = kind
         self.messages: Counter[tuple[str, str]] = Counter()
         self.buckets: dict[str, list[int]] = {}
-        self.sums_s: Counter[str] = Counter()
+        self.sums_s: dict[str, float] = {}
         self.ignored = 0
         self.dropped = 0
 
@@ -61,7 +60,7 @@ class GatewayMetrics:
             if buckets is None:
                 buckets = self.buckets[operation] = [0] * (len(LATENCY_BOUNDS_S) + 1)
             buckets[bisect.bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
-            self.sums_s[operation] += seconds
+            self.sums_s[operation] = self.sums_s.get(operation, 0.0) + seconds
 
     def count_malformed(self) -> None:
         self.messages["NONE", "ssap.malformed"] += 1
@@ -82,9 +81,9 @@ class GatewayMetrics:
                 total += count
                 labels = (gateway, ("operation", operation), ("le", bound))
                 samples["sofia2_request_seconds_bucket", labels] = total
-            labels = (gateway, ("operation", operation))
-            samples["sofia2_request_seconds_count", labels] = total
-            samples["sofia2_request_seconds_sum", labels] = self.sums_s[operation]
+            whole = (gateway, ("operation", operation))
+            samples["sofia2_request_seconds_count", whole] = total
+            samples["sofia2_request_seconds_sum", whole] = self.sums_s[operation]
         return samples
 
 
@@ -105,11 +104,11 @@ def format_metrics(samples: Mapping[tuple[str, Labels], float]) -> str:
 
 def merge_samples(parts: Iterable[Mapping[tuple[str, Labels], float]]) -> Samples:
     """The sum of several processes' samples."""
-    merged: Counter[Any] = Counter()
+    merged: Samples = {}
     for part in parts:
         for key, value in part.items():
-            merged[key] += value
-    return dict(merged)
+            merged[key] = merged.get(key, 0.0) + value
+    return merged
 
 
 def _escape(text: str) -> str:

@@ -8,6 +8,7 @@ is not stored twice; an instance that cannot be stored fails alone.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 import bson
 import orjson
 from bson import json_util
-from storage.bdtr.relational import RelationalStore
 
 import sib.errors
 from actors.catalog import LiveCatalog
@@ -39,10 +39,14 @@ from storage.bdc.bdc import open_bdc
 from storage.bdc.records import IndexDeclaration, SubscriptionRecord
 from storage.bdtr.identity import object_id
 from storage.bdtr.model import DuplicatesInBatchError, IndexSpec, context_head
+from storage.bdtr.relational import RelationalStore
 from storage.bdtr.transaction import Transaction
+
+log = logging.getLogger("sofia2.partition")
 
 WRITE_TIME_LIMIT_S = 10.0
 """One update or delete may look for its instances this long; the partition serves nobody else meanwhile."""
+CHECKPOINT_TICKS = 60
 CHANGES_KEPT_MAX = 1_000_000
 """Changes kept for a consumer that is gone; older ones are forgotten."""
 _NAIVE = json_util.JSONOptions(tz_aware=False)
@@ -95,11 +99,13 @@ class OntologyPartition:
         self._bdc = open_bdc(config.bdc_url)
         self._store = RelationalStore.open(config.partition_url(name), writer=True)
         self._catalog = LiveCatalog(self._bdc)
+        self._ticks = 0
         self._prepared: dict[str, tuple[Any, ...]] = {}
         self._time_limit_s = min(config.limits.query_time_limit_s, WRITE_TIME_LIMIT_S)
         self._contexts: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self._feed = Feed(self._store.positions(), self._store.seq)
         self._counts = {"batches": 0, "commits": 0, "writes": 0, "rejects": 0, "repeats": 0, "busy_s": 0.0}
+        self._prepare_all()
         self._load_subscriptions()
         gc.collect()
         gc.freeze()
@@ -147,18 +153,28 @@ class OntologyPartition:
         consumer.acknowledge(acked)
         writer = f"{gateway}/{epoch}"
         work = _Work(self, batch)
+        try:
+            remembered = self._commit(work, writer, number)
+        except BaseException:
+            self._prepared.clear()
+            raise
+        if remembered is not None:
+            self._counts["repeats"] += 1
+            return _restored(self._store.machine, remembered)
+        announcement = self._announce(gateway, work.changes)
+        self._count(work, began)
+        return Outcome(self._store.machine, work.runs(), work.failures, work.results, announcement)
+
+    def _commit(self, work: _Work, writer: str, number: int) -> bytes | None:
         with self._store.begin() as transaction:
             remembered = transaction.recall(writer, number)
             if remembered is not None:
-                self._counts["repeats"] += 1
-                return _restored(self._store.machine, remembered)
+                return remembered
             work.run(transaction)
             transaction.remember(writer, number, _remembered(work))
             for name, position in self._feed.positions().items():
                 transaction.set_position(name, position)
-        announcement = self._announce(gateway, work.changes)
-        self._count(work, began)
-        return Outcome(self._store.machine, work.runs(), work.failures, work.results, announcement)
+        return None
 
     def _learn(self, contexts: Mapping[str, Mapping[str, Any]] | None) -> None:
         for key, fields in (contexts or {}).items():
@@ -239,11 +255,24 @@ class OntologyPartition:
     def reload(self) -> int:
         """Take over the newest configuration; returns its version."""
         self._catalog.refresh()
+        self._prepare_all()
         return self._catalog.version
+
+    def _prepare_all(self) -> None:
+        """Tables and indexes of this partition's ontologies, outside of any batch: building an index takes time."""
+        for name, record in self._catalog.ontologies.items():
+            if record.active and self._config.topology.partition_of(name) == self._name:
+                try:
+                    self.ontology(name)
+                except SibError as error:
+                    log.warning("the ontology %s cannot be prepared: %s", name, error.message)
 
     def tick(self) -> None:
         """Upkeep, about once a second: expired instances, old changes, positions."""
+        self._ticks += 1
         self._store.expire(time.time())
+        if self._ticks % CHECKPOINT_TICKS == 0:
+            self._store.checkpoint()
         positions = self._feed.positions()
         self._store.save_positions(positions)
         if positions:
@@ -324,7 +353,7 @@ class _Work:
                 for index in sorted(error.positions, reverse=True):
                     self.failures[run.positions[index]] = DuplicateKeyError(error.positions[index])
                     for column in (run.positions, run.bodies, run.docs, run.heads):
-                        del column[index]  # type: ignore[attr-defined]
+                        del column[index]
 
     def _whole(
         self, first: int, docs: Sequence[dict[str, Any]], positions: Sequence[int]
@@ -436,7 +465,7 @@ def _nothing(_: int) -> dict[str, Any]:
 def _remembered(work: _Work) -> bytes:
     failures = {str(at): [type(error).__name__, error.message] for at, error in work.failures.items()}
     results = {str(at): ids for at, ids in work.results.items()}
-    return bson.encode({"runs": work.runs(), "failures": failures, "results": results})
+    return bytes(bson.encode({"runs": work.runs(), "failures": failures, "results": results}))
 
 
 def _restored(machine: bytes, remembered: bytes) -> Outcome:
@@ -469,9 +498,9 @@ def encode_update(
     command["sort"] = [list(item) for item in sort]
     if replacement is not None:
         command["replacement"] = replacement
-    return bson.encode(command)
+    return bytes(bson.encode(command))
 
 
 def encode_delete(filter_: Mapping[str, Any], *, multi: bool, sort: Iterable[tuple[str, int]] = ()) -> bytes:
     """The command of a DELETE write."""
-    return bson.encode({"filter": filter_, "multi": multi, "sort": [list(item) for item in sort]})
+    return bytes(bson.encode({"filter": filter_, "multi": multi, "sort": [list(item) for item in sort]}))

@@ -117,7 +117,12 @@ class Platform:
         try:
             stats = await asyncio.wait_for(_call(name, "stats"), STATUS_TIMEOUT_S)
         except (SibError, TimeoutError):
-            return {**entry, "pid": self._pids.get(name), "state": "restarting", "restarts": self._restarts.get(name, 0)}
+            return {
+                **entry,
+                "pid": self._pids.get(name),
+                "state": "restarting",
+                "restarts": self._restarts.get(name, 0),
+            }
         pid = stats.pop("pid")
         if self._pids.setdefault(name, pid) != pid:
             self._pids[name] = pid
@@ -141,12 +146,9 @@ class Platform:
     async def samples(self, without: str = "") -> Samples:
         """The metrics of all actors but one."""
         names = [name for name in self._config.topology.gateways if name != without]
-        parts: list[Samples] = []
-        for result in await asyncio.gather(*(_call(name, "samples") for name in names), return_exceptions=True):
-            if isinstance(result, dict):
-                parts.append(result)
-        for actor in (await self.status())["actors"]:
-            parts.append(_actor_samples(actor))
+        results = await asyncio.gather(*(_call(name, "samples") for name in names), return_exceptions=True)
+        parts: list[Samples] = [result for result in results if isinstance(result, dict)]
+        parts += [_actor_samples(actor) for actor in (await self.status())["actors"]]
         return merge_samples(parts)
 
 

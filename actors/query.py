@@ -19,10 +19,10 @@ from actors.config import PlatformConfig
 from actors.runtime import control
 from sib.errors import AuthorizationError
 from sib.query import plan as plans
-from sib.query.bdcplan import plan_bdc
 from sib.query.budget import Budget
 from sib.query.matcher import compile_filter
 from sib.query.sorting import sort_documents
+from sib.query.sqlbdc import plan_bdc
 from sib.ssap.printing import print_legacy, print_one, print_rows_legacy, print_rows_one
 from storage.bdc.bdc import open_bdc
 from storage.bdtr.relational import RelationalStore
@@ -43,7 +43,9 @@ class QueryWorker:
         self._lock = threading.Lock()
         self._counts = {"queries": 0, "query_busy_s": 0.0}
 
-    def run(self, plan: plans.Read, is_one: bool, row_cap: int, time_limit_s: float) -> tuple[str | None, bytes | None, bool]:
+    def run(
+        self, plan: plans.Read, is_one: bool, row_cap: int, time_limit_s: float
+    ) -> tuple[str | None, bytes | None, bool]:
         """Carry out a read and print it: (LEGACY text or None, ONE JSON or None, whether the row cap cut its limit).
 
         Raises:
@@ -102,11 +104,13 @@ class QueryWorker:
         elif is_administrator:
             rows = self._bdc.table(plan.table)
         else:
-            raise AuthorizationError(f"the configuration table {plan.table!r} is for an ADMINISTRADOR; Asset is for everybody")
+            raise AuthorizationError(
+                f"the configuration table {plan.table!r} is for an ADMINISTRADOR; Asset is for everybody"
+            )
         matches = compile_filter(plan.filter)
         found = [row for row in rows if matches(row)]
-        if plan.sort:
-            found = sort_documents(found, list(plan.sort))
+        if plan.order:
+            found = sort_documents(found, list(plan.order))
         limit = row_cap if plan.limit is None else min(plan.limit, row_cap)
         found = found[plan.skip : plan.skip + limit]
         if plan.is_count:

@@ -103,16 +103,17 @@ class Router:
         key = request.session_key
         lease = core.leases.get(key) if key is not None else None
         operation: Any = request.operation
-        if lease is None or operation.query is not None or request.ontology not in lease.insertable:
+        ontology = request.ontology
+        if lease is None or operation.query is not None or ontology is None or ontology not in lease.insertable:
             return False
         data = operation.data
         slot.data = data.encode() if data.__class__ is str else data
-        slot.session_key, slot.ontology, slot.lease = key, request.ontology, lease
+        slot.session_key, slot.ontology, slot.lease = lease.key, ontology, lease
         lease.used_at_s = core.now_s
         lease.channel = channel
         if not request.dialect_told:
             request.dialect = lease.dialect
-        core.partition_of(request.ontology).window.add(slot)
+        core.partition_of(ontology).window.add(slot)
         return True
 
     async def execute(self, request: Request, origin: Origin) -> Answer:
@@ -296,6 +297,8 @@ class Router:
         raise UnsupportedError(f"queryType {query_type} is for queries; write with NATIVE or SQLLIKE")
 
     async def _write(self, kind: int, lease: HeldLease, ontology: str, data: bytes) -> Any:
+        if lease.channel is not None:
+            lease.channel.hold_indications()
         write = FutureWrite(kind, lease.key, ontology, data)
         self._core.partition_of(ontology).window.add(write)
         return await write.future
@@ -314,9 +317,7 @@ class Router:
                 result.add_error(item, error)
         return Answer(result)
 
-    async def _run_bulk_item(
-        self, lease: HeldLease, request: Request, item: ops.BulkItem, origin: Origin
-    ) -> list[Any]:
+    async def _run_bulk_item(self, lease: HeldLease, request: Request, item: ops.BulkItem, origin: Origin) -> list[Any]:
         operation, ontology = item.operation, item.ontology or request.ontology
         if isinstance(operation, ops.Update):
             return await self._run_update(lease, ontology, operation)
@@ -384,7 +385,12 @@ class Router:
 
     async def _query_bdc(self, request: Request, query: ops.Query, lease: HeldLease) -> Answer:
         legacy, one = await self._core.queries.run(
-            "run_bdc", query.query, lease.user, lease.is_administrator, request.dialect is Dialect.ONE, self._core.row_cap
+            "run_bdc",
+            query.query,
+            lease.user,
+            lease.is_administrator,
+            request.dialect is Dialect.ONE,
+            self._core.row_cap,
         )
         return Answer(Rows(legacy, one))
 
@@ -479,7 +485,10 @@ class Router:
             raise AuthenticationError("SUBSCRIBECOMMAND needs thinkp, thinkpInstance and token")
         await self._core.sessions.request(wish.kp, "check", wish.kp, wish.token)
         commands = self._core.commands
-        if origin.channel is not None and commands.count(origin.channel) >= self._core.limits.commands_per_connection_max:
+        if (
+            origin.channel is not None
+            and commands.count(origin.channel) >= self._core.limits.commands_per_connection_max
+        ):
             raise LimitError(f"a connection may have {self._core.limits.commands_per_connection_max} SUBSCRIBECOMMANDs")
         id_ = str(uuid.uuid4())
         commands.add(id_, wish, request.dialect, origin.channel, origin.endpoint)
@@ -507,5 +516,3 @@ class Router:
         if not ontology:
             raise MalformedMessageError("the message names no ontology: fill the envelope's field ontology")
         return ontology
-
-

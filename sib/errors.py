@@ -153,6 +153,13 @@ class OverloadedError(SibError):
     code, ssap_code, status, is_retryable = "platform.overloaded", SSAPErrorCode.OTHER, 503, True
 
 
+class TooManyQueriesError(SibError):
+    """As many queries as allowed run already; nothing of this one was done."""
+
+    code, ssap_code, status = "query.too_many", SSAPErrorCode.MAX_CONCURRENT_QUERIES_REACHED, 503
+    is_retryable = True
+
+
 class StoreUnavailableError(SibError):
     """The database cannot decide now. A write may or may not have been stored: send it again."""
 

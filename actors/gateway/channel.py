@@ -7,6 +7,7 @@ decided, and before its answer; a payload that cannot be read never ends the con
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,19 +16,10 @@ from bson import ObjectId
 
 from actors.partition import INSERT
 from sib.errors import AuthenticationError, SibError, StoreUnavailableError
-from sib.ssap import (
-    Answer,
-    Dialect,
-    IgnoredPayload,
-    MalformedRequest,
-    MessageType,
-    Request,
-    format_answer,
-    format_unreadable,
-    oversized,
-    parse_request,
-)
+from sib.ssap.answers import Answer, InsertedId, format_answer, format_unreadable
 from sib.ssap.cipher import decipher, encipher, is_clear, split_join_prefix
+from sib.ssap.envelope import IgnoredPayload, MalformedRequest, Request, oversized, parse_request
+from sib.ssap.messages import Dialect, MessageType
 from sib.ssap.operations import Unsupported
 
 if TYPE_CHECKING:
@@ -57,6 +49,11 @@ class Slot:
         "then", "token",
     )  # fmt: skip
     kind = INSERT
+    request: Request
+    data: bytes
+    session_key: str
+    ontology: str
+    lease: HeldLease
 
     def __init__(self, channel: Channel, token: object) -> None:
         self.channel = channel
@@ -131,6 +128,7 @@ class Channel:
         self.commands: dict[str, Any] | None = None
         self.is_open = True
         self._blocked: deque[Slot] | None = None
+        self._held: list[tuple[bytes, asyncio.Future[None]]] | None = None
         self._cipher_key: str | None = None
         self._dialect: Dialect = _FALLBACK[kind]
         self._is_running = self._is_dirty = self._is_paused = False
@@ -178,8 +176,7 @@ class Channel:
         self._close_slot(slot, format_unreadable(error))
 
     def _decipher(self, slot: Slot, payload: bytes, *, clear: bool) -> bytes:
-        text = payload.decode("ascii", "replace").strip()
-        kp, text = split_join_prefix(text)
+        kp, text = split_join_prefix(payload)
         key = self.gateway.cipher_key_of(kp) if kp is not None else self._cipher_key
         plain = decipher(text, key) if key is not None else None
         if plain is None or not plain.lstrip().startswith("{"):
@@ -219,6 +216,7 @@ class Channel:
         slot.is_acknowledged = True
         self._is_running = False
         self.drain()
+        self._release()
 
     def _close_slot(self, slot: Slot, out: bytes) -> None:
         slot.out = out
@@ -280,6 +278,32 @@ class Channel:
                 self.transport.acknowledge(slot.token)
                 slot.token = None
 
+    # ------------------------------------------------------------------ INDICATIONs out
+
+    def hold_indications(self) -> None:
+        """The request at work writes: what it causes must not overtake its answer."""
+        if self._is_running and self._held is None:
+            self._held = []
+
+    def indicate(self, payload: bytes) -> Awaitable[None] | None:
+        """Send an INDICATION, behind the answer of the request that caused it; an awaitable if delivery takes time."""
+        if self._held is None:
+            return self.transport.indicate(payload)
+        delivered = asyncio.get_running_loop().create_future()
+        self._held.append((payload, delivered))
+        return delivered
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        for payload, delivered in held or ():
+            pending = self.transport.indicate(payload)
+            if pending is None:
+                delivered.set_result(None)
+            else:
+                asyncio.ensure_future(pending).add_done_callback(lambda _, done=delivered: done.set_result(None))
+
+    # ------------------------------------------------------------------ pressure and end
+
     def pause(self) -> None:
         if not self._is_paused:
             self._is_paused = True
@@ -306,6 +330,7 @@ class Channel:
             self.is_open = False
             self.pending.clear()
             self._blocked = None
+            self._release()
             self.gateway.paused.discard(self)
             self.gateway.channel_closed(self)
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sib.ssap.messages import Dialect
 from sib.ssap.answers import format_command_indication
+from sib.ssap.messages import Dialect
 from sib.ssap.operations import Command, SubscribeCommand, without_kp
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class Commands:
         )
 
     def remove_channel(self, channel: Channel) -> None:
-        self._listeners = {id_: listener for id_, listener in self._listeners.items() if listener.channel is not channel}
+        self._listeners = {
+            id_: listener for id_, listener in self._listeners.items() if listener.channel is not channel
+        }
 
     def remove(self, id_: str) -> None:
         self._listeners.pop(id_, None)

@@ -126,9 +126,7 @@ class GatewayCore:
 
     # ------------------------------------------------------------------ for transports
 
-    def open_channel(
-        self, transport: Any, *, kind: str, peer: str, client_id: str | None = None
-    ) -> Channel:
+    def open_channel(self, transport: Any, *, kind: str, peer: str, client_id: str | None = None) -> Channel:
         """The SSAP side of a new connection."""
         self.channels += 1
         return Channel(self, transport, kind=kind, peer=peer, client_id=client_id)
@@ -283,8 +281,7 @@ class GatewayCore:
         lease = self.leases.get(subscription.session_key)
         channel = lease.channel if lease is not None else None
         if channel is not None and channel.is_open:
-            pending: Awaitable[None] | None = channel.transport.indicate(payload)
-            return pending
+            return channel.indicate(payload)
         return self._deliver_offline(subscription, channel, payload)
 
     def _deliver_offline(

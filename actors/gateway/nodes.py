@@ -38,9 +38,7 @@ class MqttCore(GatewayCore):
 
     def connected(self, connection: MqttConnection) -> Channel:
         """A client of an SSAP listener is there (called by the endpoint)."""
-        return self.open_channel(
-            connection, kind="mqtt", peer=connection.peer, client_id=connection.client_id
-        )
+        return self.open_channel(connection, kind="mqtt", peer=connection.peer, client_id=connection.client_id)
 
     async def authenticate(self, client_id: str, username: str | None, password: bytes | None, peer: str) -> bool:
         """CONNECT's user and password on a listener with ``auth``: a user of the platform."""
@@ -125,7 +123,9 @@ class _GatewayActor:
     async def forget(self, session_keys: list[str]) -> None:
         self._core.forget(session_keys)
 
-    async def command(self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]) -> None:
+    async def command(
+        self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]
+    ) -> None:
         self._core.commands.send(kp, instance, command_type, args)
 
     async def reload(self) -> int:

@@ -58,8 +58,8 @@ class LocalSubscription:
     """A subscription whose session speaks through this gateway."""
 
     __slots__ = (
-        "cipher_key", "client", "dialect", "endpoint", "flushed", "id", "is_announced", "last_at_s", "ms_refresh", "ontology", "pending",
-        "session_key", "timer",
+        "cipher_key", "client", "dialect", "endpoint", "flushed", "id", "is_announced", "last_at_s", "ms_refresh", "ontology",
+        "pending", "session_key", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -166,7 +166,7 @@ class Notifier:
         rows, subscription.pending = subscription.pending, []
         subscription.last_at_s = self._clock()
         size = 1 if not subscription.ms_refresh else ROWS_PER_INDICATION_MAX
-        waits = []
+        waits: list[Awaitable[None]] = []
         for start in range(0, len(rows), size):
             payload = self._format(subscription, rows[start : start + size])
             self.indications += 1
