@@ -52,7 +52,9 @@ def find_zone(name: str) -> tzinfo:
             return timezone(-offset if sign == "-" else offset)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise QueryError(f"unknown time zone {name[:60]!r}: use an Olson name such as Europe/Madrid, or +02:00") from None
+        raise QueryError(
+            f"unknown time zone {name[:60]!r}: use an Olson name such as Europe/Madrid, or +02:00"
+        ) from None
 
 
 def to_local(moment: datetime, zone: tzinfo) -> datetime:
@@ -158,6 +160,4 @@ def difference(start: datetime, end: datetime, unit: str, zone: tzinfo = UTC, we
         return last.toordinal() - first.toordinal()
     if unit == "week":
         return (last.toordinal() - 1 - week_start) // 7 - (first.toordinal() - 1 - week_start) // 7
-    months = (last.year * 12 + last.month - 1) // MONTHS[unit] - (first.year * 12 + first.month - 1) // MONTHS[unit]
-    return months
-
+    return (last.year * 12 + last.month - 1) // MONTHS[unit] - (first.year * 12 + first.month - 1) // MONTHS[unit]

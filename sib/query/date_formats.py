@@ -99,7 +99,11 @@ def parse_date(text: str, pattern: str | None = None, zone: tzinfo | None = None
     if len(text) > MAX_FORMAT_LENGTH or (pattern is not None and len(pattern) > MAX_FORMAT_LENGTH):
         raise QueryError(f"a date text has at most {MAX_FORMAT_LENGTH} characters")
     try:
-        read = datetime.fromisoformat(text.strip()) if pattern is None else datetime.strptime(text, _python_format(pattern))
+        read = (
+            datetime.fromisoformat(text.strip())
+            if pattern is None
+            else datetime.strptime(text, _python_format(pattern))
+        )
     except (ValueError, OverflowError):
         wanted = "ISO 8601, such as 2014-04-29T08:24:54.005Z" if pattern is None else f"the format {pattern!r}"
         raise QueryError(f"cannot read the date {text[:80]!r}: {wanted} is needed") from None

@@ -5,6 +5,7 @@ Source: MongoDB manual, "Geospatial Query Operators". Edges of GeoJSON shapes ar
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ def distance_to_segment_radians(point: Position, start: Position, end: Position)
 
 
 def _segments(line: Sequence[Position]) -> Iterator[tuple[Position, Position]]:
-    return zip(line, line[1:], strict=False)
+    return itertools.pairwise(line)
 
 
 def _segments_meet(first: tuple[Position, Position], second: tuple[Position, Position]) -> bool:
@@ -295,7 +296,9 @@ def is_within(inner: Shape, region: Shape) -> bool:
                     return False
     holes = [hole for polygon in region.polygons for hole in polygon[1:]]
     return not any(
-        _in_polygon(hole[0], polygon) and not _on_line(hole[0], polygon[0]) for hole in holes for polygon in inner.polygons
+        _in_polygon(hole[0], polygon) and not _on_line(hole[0], polygon[0])
+        for hole in holes
+        for polygon in inner.polygons
     )
 
 

@@ -18,15 +18,8 @@ from sib.query.comparisons import equality_test, in_test, range_test
 from sib.query.geo_operators import compile_intersects, compile_near, compile_within, near_test
 from sib.query.paths import Predicate, any_at, any_raw_at
 from sib.query.regex import compile_search, is_regex
-from sib.query.values import (
-    MISSING,
-    NUMBER_TYPES,
-    TYPE_OF_NUMBER,
-    is_int,
-    is_number,
-    is_truthy,
-    type_name,
-)
+from sib.query.value_tests import bits_test, mod_test, size_test, type_test
+from sib.query.values import MISSING, is_truthy
 
 MAX_CLAUSES = 10_000
 """Clauses of one ``$and``, ``$or``, ``$in`` or ``$all``."""
@@ -279,23 +272,19 @@ def _exists(operator: _Operator) -> list[Condition]:
 
 
 def _type(operator: _Operator) -> list[Condition]:
-    given = list(operator.argument) if isinstance(operator.argument, (list, tuple)) else [operator.argument]
-    if not given:
-        raise operator.error("at least one type")
-    names: set[str] = set()
-    for item in given:
-        names |= _type_names(item, operator)
-    return [ValueTest(lambda value: value is not MISSING and type_name(value) in names)]
+    return [ValueTest(type_test(operator.argument, operator.error))]
 
 
-def _type_names(item: Any, operator: _Operator) -> frozenset[str]:
-    if item == "number" and isinstance(item, str):
-        return NUMBER_TYPES
-    if is_number(item) and isinstance(item, (int, float)) and item in TYPE_OF_NUMBER:
-        return frozenset((TYPE_OF_NUMBER[int(item)],))
-    if isinstance(item, str) and item in TYPE_OF_NUMBER.values():
-        return frozenset((item,))
-    raise operator.error(f'a type name such as "string" or a type number, not {item!r}')
+def _mod(operator: _Operator) -> list[Condition]:
+    return [ValueTest(mod_test(operator.array(), operator.error))]
+
+
+def _size(operator: _Operator) -> list[Condition]:
+    return [ValueTest(size_test(operator.argument, operator.error), raw=True)]
+
+
+def _bits(operator: _Operator) -> list[Condition]:
+    return [ValueTest(bits_test(operator.name, operator.argument, operator.error))]
 
 
 def _regex(operator: _Operator) -> list[Condition]:
@@ -307,39 +296,6 @@ def _options(operator: _Operator) -> list[Condition]:
     if "$regex" not in operator.siblings:
         raise operator.error("a $regex beside it")
     return []
-
-
-def _mod(operator: _Operator) -> list[Condition]:
-    numbers = operator.array()
-    if len(numbers) != 2 or not all(map(is_number, numbers)):
-        raise operator.error("[divisor, remainder], two numbers")
-    whole = [_truncated(number) for number in numbers]
-    divisor, remainder = whole
-    if divisor is None or remainder is None or divisor == 0:
-        raise operator.error("a finite divisor that is not 0 and a finite remainder")
-
-    def test(value: Any) -> bool:
-        number = _truncated(value) if is_number(value) else None
-        if number is None:
-            return False
-        rest = abs(number) % abs(divisor)
-        return (-rest if number < 0 else rest) == remainder
-
-    return [ValueTest(test)]
-
-
-def _truncated(number: Any) -> int | None:
-    try:
-        return int(number if isinstance(number, (int, float)) else number.to_decimal())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _size(operator: _Operator) -> list[Condition]:
-    size = operator.argument
-    if not is_number(size) or not isinstance(size, (int, float)) or size != size or size < 0 or size % 1:
-        raise operator.error("a whole number that is not negative")
-    return [ValueTest(lambda value: isinstance(value, list) and len(value) == size, raw=True)]
 
 
 def _all(operator: _Operator) -> list[Condition]:
@@ -392,32 +348,6 @@ def _within(operator: _Operator) -> list[Condition]:
 
 def _intersects(operator: _Operator) -> list[Condition]:
     return [ValueTest(compile_intersects(operator.argument, operator.name), raw=True)]
-
-
-def _bits(operator: _Operator) -> list[Condition]:
-    mask = _bit_mask(operator)
-    wants_all, wants_set = operator.name.startswith("$bitsAll"), operator.name.endswith("Set")
-
-    def test(value: Any) -> bool:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not is_int(value):
-            return False
-        bits = (value if wants_set else ~value) & mask
-        return bits == mask if wants_all else bits != 0
-
-    return [ValueTest(test)]
-
-
-def _bit_mask(operator: _Operator) -> int:
-    argument = operator.argument
-    if isinstance(argument, (list, tuple)):
-        if not all(is_int(bit) and 0 <= bit < 64 for bit in argument):
-            raise operator.error("bit positions from 0 to 63")
-        return sum({1 << bit for bit in argument})
-    if is_int(argument) and argument >= 0:
-        return int(argument)
-    raise operator.error("a bit mask that is not negative, or an array of bit positions")
 
 
 def _no_condition(_: _Operator) -> list[Condition]:

@@ -20,7 +20,7 @@ DECIMAL_CONTEXT = Context(prec=34, Emax=6144, Emin=-6143, traps=[])
 def to_decimal(number: Any) -> Decimal:
     """The number as a Decimal; a double keeps 15 digits, as MongoDB converts it."""
     if isinstance(number, Decimal128):
-        return number.to_decimal()
+        return Decimal(number.to_decimal())
     if isinstance(number, float):
         return Decimal(f"{number:.15g}") if math.isfinite(number) else Decimal(str(number))
     return Decimal(int(number))

@@ -56,9 +56,7 @@ def _clauses(filter_spec: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]
             yield name, argument
 
 
-def _element_tests(
-    clause: tuple[str, Any], array_path: str, context: Context
-) -> Iterator[Callable[[int, Any], bool]]:
+def _element_tests(clause: tuple[str, Any], array_path: str, context: Context) -> Iterator[Callable[[int, Any], bool]]:
     path, argument = clause
     if path != array_path and not path.startswith(array_path + "."):
         return

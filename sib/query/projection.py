@@ -40,11 +40,10 @@ def compile_projection(
     Raises:
         QuerySyntaxError: inclusion and exclusion mixed, paths in conflict, or wrong arguments.
     """
-    if isinstance(spec, (list, tuple)):
-        spec = dict.fromkeys(spec, 1)
     if not spec:
         return lambda document: document
-    plan = _read(spec, context if context is not None else Context(), filter_spec=filter_spec or {}, is_find=True)
+    fields = spec if isinstance(spec, Mapping) else dict.fromkeys(spec, 1)
+    plan = _read(fields, context if context is not None else Context(), filter_spec=filter_spec or {}, is_find=True)
     return plan.compile()
 
 
@@ -106,12 +105,16 @@ class _Plan:
     def check_conflicts(self) -> None:
         paths = [*self.included, *self.excluded]
         for named in (self.computed, self.sliced, self.element_matched, self.positional):
-            paths += [parts for parts, _ in named]  # type: ignore[attr-defined]
+            paths += [parts for parts, _ in named]
         check_path_conflicts(paths, lambda path, other: f"the projection names {path!r} and {other!r}, which overlap")
 
     def compile(self) -> Callable[[Document], Document]:
         self.check_conflicts()
-        chosen = [*self.included, *(parts for parts, _ in self.element_matched), *(parts for parts, _ in self.positional)]
+        chosen = [
+            *self.included,
+            *(parts for parts, _ in self.element_matched),
+            *(parts for parts, _ in self.positional),
+        ]
         is_inclusion = bool(chosen or self.computed) or (self.is_id_named and self.shows_id and not self.excluded)
         if self.excluded and is_inclusion:
             raise QuerySyntaxError("a projection either includes fields or excludes them, except for _id: not both")
@@ -295,7 +298,9 @@ def _is_find_slice(value: Mapping[str, Any]) -> bool:
 
 def _compile_slice(argument: Any) -> Callable[[list[Any]], list[Any]]:
     numbers = argument if isinstance(argument, list) else [argument]
-    if not 1 <= len(numbers) <= 2 or not all(is_number(n) and (is_int(n) or float(str(n)).is_integer()) for n in numbers):
+    if not 1 <= len(numbers) <= 2 or not all(
+        is_number(n) and (is_int(n) or float(str(n)).is_integer()) for n in numbers
+    ):
         raise QuerySyntaxError("$slice of a projection needs a number or [skip, number]")
     whole = [int(float(str(number))) for number in numbers]
     if len(whole) == 1:

@@ -100,25 +100,24 @@ def sort_documents(
         QueryTimeoutError: the budget's time is over.
     """
     pairs = read_sort(spec)
-    spending = _spending(documents, budget, holds=limit is None)
+    spending = _spending(documents, budget, limit)
     if limit is not None:
-        if budget is not None:
-            budget.hold(min(limit, 1000))
         return heapq.nsmallest(limit, spending, key=sort_key_function(pairs))
     result = list(spending)
     for path, direction in reversed(pairs):
-        result.sort(key=lambda document: sort_key_at(document, path, direction), reverse=direction < 0)  # noqa: B023
+        result.sort(key=lambda document: sort_key_at(document, path, direction), reverse=direction < 0)
     return result
 
 
 def _spending(
-    documents: Iterable[dict[str, Any]], budget: Budget | None, *, holds: bool
+    documents: Iterable[dict[str, Any]], budget: Budget | None, limit: int | None
 ) -> Iterable[dict[str, Any]]:
+    """Passes documents on and counts those that are kept: all of them, or as many as the limit."""
     if budget is None:
         yield from documents
         return
-    for document in documents:
-        if holds:
+    for position, document in enumerate(documents):
+        if limit is None or position < limit:
             budget.hold()
         else:
             budget.spend()

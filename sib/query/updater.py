@@ -87,7 +87,8 @@ def upsert_seed(filter: Mapping[str, Any] | None, *, is_replacement: bool = Fals
     if is_replacement:
         pairs = [(parts, value) for parts, value in pairs if parts == ("_id",)]
     check_path_conflicts(
-        [parts for parts, _ in pairs], lambda path, other: f"the upsert's filter gives {path!r} and {other!r} two values"
+        [parts for parts, _ in pairs],
+        lambda path, other: f"the upsert's filter gives {path!r} and {other!r} two values",
     )
     seed: Document = {}
     for parts, value in pairs:
@@ -145,7 +146,8 @@ def _compile_pipeline_update(stages: list[Any], context: Context) -> Updater:
         made = run(document)
         if "_id" in document and "_id" not in made:
             made = {"_id": document["_id"], **made}
-        return copy_value(made)  # type: ignore[no-any-return]
+        copied: Document = copy_value(made)
+        return copied
 
     return update
 
@@ -214,7 +216,9 @@ def _path_updates(update: Mapping[str, Any], context: Context) -> Iterator[_Path
             parts = checked_parts(path, operator)
             if parts[0].startswith("$"):
                 raise QuerySyntaxError(f"{operator}: the path {path!r} cannot start with $")
-            yield _PathUpdate(parts, compile_field_update(operator, path, argument, context), operator == "$setOnInsert")
+            yield _PathUpdate(
+                parts, compile_field_update(operator, path, argument, context), operator == "$setOnInsert"
+            )
             if operator == "$rename":
                 # The target of a rename takes part in conflicts and is written by the source's update.
                 yield _PathUpdate(checked_parts(argument, operator), lambda _target, _now: None, False)
@@ -230,7 +234,9 @@ def _compile_array_filters(array_filters: Sequence[Any], context: Context) -> di
             raise QuerySyntaxError("an array filter names exactly one identifier")
         name = names.pop()
         if not name or not name[0].isascii() or not name[0].islower() or not name.isalnum():
-            raise QuerySyntaxError(f"the identifier {name!r} must start with a lower-case letter and hold letters and digits")
+            raise QuerySyntaxError(
+                f"the identifier {name!r} must start with a lower-case letter and hold letters and digits"
+            )
         if name in compiled:
             raise QuerySyntaxError(f"there are two array filters for the identifier {name!r}")
         compiled[name] = _on_element(name, compile_filter(spec, context))
@@ -261,7 +267,9 @@ class _Resolver:
     ) -> None:
         self.parts = parts
         self.is_plain = not any(part.startswith("$") for part in parts)
-        self.identifiers = {part[2:-1] for part in parts if part.startswith("$[") and part.endswith("]") and part != "$[]"}
+        self.identifiers = {
+            part[2:-1] for part in parts if part.startswith("$[") and part.endswith("]") and part != "$[]"
+        }
         self._filters = filters
         self._budget = context.budget
         self._position: Callable[[Any], int | None] | None = None
@@ -308,4 +316,3 @@ class _Resolver:
             yield (*path, part), value[index] if index is not None and index < len(value) else None
         else:
             yield (*path, part), None
-

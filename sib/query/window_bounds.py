@@ -34,7 +34,7 @@ class Window:
     @property
     def is_whole(self) -> bool:
         """Whether the window is the whole partition."""
-        return self.lower == UNBOUNDED and self.upper == UNBOUNDED
+        return bool(self.lower == UNBOUNDED and self.upper == UNBOUNDED)
 
     @property
     def is_running(self) -> bool:
@@ -80,8 +80,14 @@ def read_window(spec: Any, sort: list[tuple[str, int]]) -> Window:
     Raises:
         QuerySyntaxError: neither, or bounds that are not understood or in the wrong order.
     """
-    if not isinstance(spec, Mapping) or set(spec) - {"documents", "range", "unit"} or ("documents" in spec and len(spec) > 1):
-        raise QuerySyntaxError("a window needs either documents: [lower, upper] or range: [lower, upper] with a unit for dates")
+    if (
+        not isinstance(spec, Mapping)
+        or set(spec) - {"documents", "range", "unit"}
+        or ("documents" in spec and len(spec) > 1)
+    ):
+        raise QuerySyntaxError(
+            "a window needs either documents: [lower, upper] or range: [lower, upper] with a unit for dates"
+        )
     if not spec:
         return Window()
     is_range = "range" in spec

@@ -5,12 +5,13 @@ Each takes a partition and gives one value for every document of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sib.errors import QueryError, QuerySyntaxError
+from sib.errors import LimitError, QueryError, QuerySyntaxError
 from sib.query import numbers
 from sib.query.accumulator_specs import AccumulatorSpec
 from sib.query.budget import Context
@@ -22,6 +23,9 @@ from sib.query.paths import read, split_path
 from sib.query.sorting import sort_key_at
 from sib.query.values import MISSING, is_int, is_number
 from sib.query.window_bounds import Window
+
+MAX_WINDOW_ELEMENTS = 5_000_000
+"""Elements that ``$push`` and its like may gather over all windows of one partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +65,18 @@ def compile_window_accumulator(accumulator: AccumulatorSpec, window: Window) -> 
         if window.is_whole:
             return [_gather(accumulator, values, partition)] * len(values)
         if window.is_running:
-            running = accumulator.make()
-            results: list[Any] = []
-            for value in values:
-                partition.context.budget.spend()
-                running.add(value)
-                results.append(running.result())
-            return results
+            return _bounded(_running(accumulator, values), partition)
         slices = window.slices(partition.sort_values())
-        return [_gather(accumulator, values[start:end], partition) for start, end in slices]
+        return _bounded((_gather(accumulator, values[start:end], partition) for start, end in slices), partition)
 
     return compute
+
+
+def _running(accumulator: AccumulatorSpec, values: list[Any]) -> Iterator[Any]:
+    running = accumulator.make()
+    for value in values:
+        running.add(value)
+        yield running.result()
 
 
 def _gather(accumulator: AccumulatorSpec, values: list[Any], partition: Partition) -> Any:
@@ -80,6 +85,22 @@ def _gather(accumulator: AccumulatorSpec, values: list[Any], partition: Partitio
     for value in values:
         gathered.add(value)
     return gathered.result()
+
+
+def _bounded(results: Iterator[Any], partition: Partition) -> list[Any]:
+    """All results; arrays (of ``$push`` over overlapping windows) count together."""
+    kept: list[Any] = []
+    elements = 0
+    for result in results:
+        size = len(result) if isinstance(result, list) else 0
+        elements += size
+        if elements > MAX_WINDOW_ELEMENTS:
+            raise LimitError(
+                f"the windows of the query gather more than {MAX_WINDOW_ELEMENTS} elements: make them smaller"
+            )
+        partition.context.budget.spend(size + 1)
+        kept.append(result)
+    return kept
 
 
 # Ranks
@@ -171,8 +192,7 @@ def _over_time(name: str, argument: Any, window: Window | None, context: Context
     def compute(partition: Partition) -> list[Any]:
         sort_values = partition.sort_values()
         points = [
-            (_position(name, at, scale), value)
-            for at, value in zip(sort_values, partition.column(source), strict=True)
+            (_position(name, at, scale), value) for at, value in zip(sort_values, partition.column(source), strict=True)
         ]
         results: list[Any] = []
         for start, end in bounds.slices(sort_values):
@@ -185,7 +205,7 @@ def _over_time(name: str, argument: Any, window: Window | None, context: Context
 
 def _position(name: str, value: Any, scale: int | None) -> float:
     if isinstance(value, datetime) and scale is not None:
-        return milliseconds_between(datetime(1970, 1, 1), value) / scale
+        return float(milliseconds_between(datetime(1970, 1, 1), value)) / scale
     if is_number(value) and scale is None:
         return numbers.as_float(value)
     raise QueryError(f"{name} needs numbers in the field that it is sorted by, or dates together with a unit")
@@ -200,7 +220,7 @@ def _derivative(points: list[tuple[float, Any]]) -> Any:
 
 def _integral(points: list[tuple[float, Any]]) -> Any:
     known = [(at, numbers.as_float(value)) for at, value in points if is_number(value)]
-    pairs = zip(known, known[1:], strict=False)
+    pairs = itertools.pairwise(known)
     return sum(((right[0] - left[0]) * (left[1] + right[1]) / 2 for left, right in pairs), 0.0)
 
 
@@ -226,11 +246,13 @@ def _linear_fill(name: str, argument: Any, window: Window | None, context: Conte
     def compute(partition: Partition) -> list[Any]:
         values = [None if is_nullish(value) else value for value in partition.column(source)]
         positions = [
-            float(milliseconds_between(datetime(1970, 1, 1), at)) if isinstance(at, datetime) else _position(name, at, None)
+            float(milliseconds_between(datetime(1970, 1, 1), at))
+            if isinstance(at, datetime)
+            else _position(name, at, None)
             for at in partition.sort_values()
         ]
         known = [at for at, value in enumerate(values) if value is not None]
-        for left, right in zip(known, known[1:], strict=False):
+        for left, right in itertools.pairwise(known):
             width = positions[right] - positions[left]
             start, end = numbers.as_float(values[left]), numbers.as_float(values[right])
             for at in range(left + 1, right):

@@ -345,7 +345,10 @@ def _set_equals(*sets: Any) -> bool:
 
 @function("$setIsSubset", 2)
 def _is_subset(left: Any, right: Any) -> bool:
-    return _distinct(array_argument("$setIsSubset", left)).keys() <= _distinct(array_argument("$setIsSubset", right)).keys()
+    return (
+        _distinct(array_argument("$setIsSubset", left)).keys()
+        <= _distinct(array_argument("$setIsSubset", right)).keys()
+    )
 
 
 @function("$anyElementTrue", 1)

@@ -99,7 +99,9 @@ def argument_list(name: str, argument: Any, least: int, most: int | None) -> lis
     return arguments
 
 
-def named_arguments(name: str, argument: Any, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+def named_arguments(
+    name: str, argument: Any, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The arguments of an operator that takes an object.
 
     Raises:

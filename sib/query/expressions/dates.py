@@ -190,9 +190,7 @@ def _date_to_string(argument: Any, scope: Scope) -> Expression:
 
 @operator("$dateFromString")
 def _date_from_string(argument: Any, scope: Scope) -> Expression:
-    named = named_arguments(
-        "$dateFromString", argument, ("dateString",), ("format", "timezone", "onError", "onNull")
-    )
+    named = named_arguments("$dateFromString", argument, ("dateString",), ("format", "timezone", "onError", "onNull"))
     source = scope.compile(named["dateString"])
     zone, pattern = scope.compile(named.get("timezone")), scope.compile(named.get("format"))
     on_null = scope.compile(named.get("onNull"))

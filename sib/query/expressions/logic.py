@@ -157,4 +157,3 @@ def _sample_rate(argument: Any, scope: Scope) -> Expression:
         raise QuerySyntaxError("$sampleRate needs a number from 0 to 1")
     draw: Callable[[], float] = scope.context.random.random
     return lambda _document, _variables: draw() < argument
-

@@ -108,7 +108,11 @@ def _mod(left: Any, right: Any) -> Any:
     if numbers.as_float(right) == 0:
         raise QueryError("$mod by zero")
     return numbers.combine(
-        left, right, lambda a, b: (abs(a) % abs(b)) * (-1 if a < 0 else 1), _float_mod, numbers.DECIMAL_CONTEXT.remainder
+        left,
+        right,
+        lambda a, b: (abs(a) % abs(b)) * (-1 if a < 0 else 1),
+        _float_mod,
+        numbers.DECIMAL_CONTEXT.remainder,
     )
 
 
@@ -193,7 +197,9 @@ def _whole_power(base: Any, exponent: Any) -> Any:
     is_small = 0 <= exponent <= MAX_WHOLE_EXPONENT or (exponent > 0 and base in (0, 1))
     if not is_small:
         return _float_power(float(base), float(exponent))
-    return numbers.whole_result(int(base) ** int(exponent) if exponent <= MAX_WHOLE_EXPONENT else int(base), base, exponent)
+    return numbers.whole_result(
+        int(base) ** int(exponent) if exponent <= MAX_WHOLE_EXPONENT else int(base), base, exponent
+    )
 
 
 def _float_power(base: float, exponent: float) -> float:

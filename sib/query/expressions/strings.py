@@ -14,7 +14,9 @@ from sib.query.expressions.compiler import Expression, Scope, Variables, functio
 from sib.query.regex import compile_pattern, is_regex
 from sib.query.values import is_number, type_name
 
-DEFAULT_TRIMMED = "\0 \t\n\v\f\r\u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+DEFAULT_TRIMMED = (
+    "\0 \t\n\v\f\r\u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+)
 """What ``$trim`` takes away without ``chars``. Source: MongoDB manual, "$trim"."""
 
 
@@ -264,4 +266,3 @@ def _all_matches(pattern: Any, text: str) -> list[Any]:
 _regex_operator("$regexMatch", _is_found, False)
 _regex_operator("$regexFind", _first_match, None)
 _regex_operator("$regexFindAll", _all_matches, [])
-

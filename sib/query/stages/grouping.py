@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -126,7 +127,7 @@ def _read_boundaries(spec: Any, environment: Environment) -> list[Any]:
     if len({type_order(boundary) for boundary in boundaries}) > 1:
         raise QuerySyntaxError("$bucket needs boundaries of one type")
     keys = [sort_key(boundary) for boundary in boundaries]
-    if any(low >= high for low, high in zip(keys, keys[1:], strict=False)):
+    if any(low >= high for low, high in itertools.pairwise(keys)):
         raise QuerySyntaxError("$bucket needs boundaries in ascending order")
     return boundaries
 

@@ -94,7 +94,10 @@ def _lookup(spec: Any, environment: Environment) -> Stage:
 
 
 def _equality_finder(named: Mapping[str, Any], foreign: _Foreign) -> Callable[[Document], list[Document]]:
-    local, other = _text("$lookup: localField", named["localField"]), _text("$lookup: foreignField", named["foreignField"])
+    local, other = (
+        _text("$lookup: localField", named["localField"]),
+        _text("$lookup: foreignField", named["foreignField"]),
+    )
 
     def find(document: Document) -> list[Document]:
         positions = foreign.positions(other, _local_values(document, local))
@@ -192,7 +195,9 @@ def _geo_near(spec: Any, environment: Environment) -> Stage:
     context = environment.context
     path = named.get("key", environment.geo_path)
     if not isinstance(path, str):
-        raise QuerySyntaxError("$geoNear needs the path of the geometry in key: the ontology has not exactly one geo index")
+        raise QuerySyntaxError(
+            "$geoNear needs the path of the geometry in key: the ontology has not exactly one geo index"
+        )
     center = geo.read_point(named["near"])
     if center is None or not geo.is_on_earth(center):
         raise QuerySyntaxError("$geoNear needs a GeoJSON Point or a pair [longitude, latitude] in near")
@@ -246,4 +251,3 @@ def _measure(named: Mapping[str, Any], path: str, center: geo.Position) -> Calla
         return min((math.dist(center, point) for point in points if point is not None), default=None)
 
     return degrees
-

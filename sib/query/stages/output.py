@@ -43,8 +43,10 @@ def _out(spec: Any, environment: Environment) -> Stage:
 
 @stage("$merge")
 def _merge(spec: Any, environment: Environment) -> Stage:
-    named = {"into": spec} if isinstance(spec, str) else named_arguments(
-        "$merge", spec, ("into",), ("on", "let", "whenMatched", "whenNotMatched")
+    named = (
+        {"into": spec}
+        if isinstance(spec, str)
+        else named_arguments("$merge", spec, ("into",), ("on", "let", "whenMatched", "whenNotMatched"))
     )
     on = named.get("on", "_id")
     fields = tuple(on) if isinstance(on, list) else (on,)

@@ -188,7 +188,10 @@ def _sample(spec: Any, environment: Environment) -> Stage:
 @stage("$unwind")
 def _unwind(spec: Any, environment: Environment) -> Stage:
     named = named_arguments(
-        "$unwind", {"path": spec} if isinstance(spec, str) else spec, ("path",), ("includeArrayIndex", "preserveNullAndEmptyArrays")
+        "$unwind",
+        {"path": spec} if isinstance(spec, str) else spec,
+        ("path",),
+        ("includeArrayIndex", "preserveNullAndEmptyArrays"),
     )
     path, index_name = named["path"], named.get("includeArrayIndex")
     if not isinstance(path, str) or not path.startswith("$") or path.startswith("$$"):
@@ -218,7 +221,7 @@ def _unwound(document: Document, parts: Parts, keeps_empty: bool) -> Iterator[tu
             yield index, set_at(document, parts, element)
         if not value and keeps_empty:
             yield None, set_at(document, parts, MISSING)
-    elif value is not None and value is not MISSING or keeps_empty:
+    elif (value is not None and value is not MISSING) or keeps_empty:
         yield None, document
 
 

@@ -64,7 +64,8 @@ def _read_outputs(
         for path, function in spec.items()
     ]
     check_path_conflicts(
-        [parts for parts, _ in outputs], lambda path, other: f"$setWindowFields names {path!r} and {other!r}, which overlap"
+        [parts for parts, _ in outputs],
+        lambda path, other: f"$setWindowFields names {path!r} and {other!r}, which overlap",
     )
     return outputs
 
