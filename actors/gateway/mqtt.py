@@ -253,6 +253,8 @@ class MqttEndpoint:
                 session.is_stored = False
                 self._writer.delete(session.client_id)
             return None
+        if not session.is_stored and session.is_blank:
+            return None
         session.is_stored = True
         left_at_s = None if session.connection is not None else time.time() - (self.clock() - session.left_at_s)
         return self._writer.save(StoredSession(session.client_id, session.to_state(), session.expiry_s, left_at_s))
@@ -435,12 +437,20 @@ class MqttEndpoint:
         now = self.clock()
         is_punctual = now - self._swept_at_s < LATE_SWEEP_S
         self._swept_at_s = now
+        self.check_times(is_punctual=is_punctual)
+        self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def check_times(self, *, is_punctual: bool = True) -> None:
+        """Close what is over its time, send what waited long enough, end sessions that are too old.
+
+        With ``is_punctual`` False nobody is closed for having been silent: it was this process that stood still.
+        """
+        now = self.clock()
         for connection in list(self.connections):
             connection.check(now, is_punctual=is_punctual)
         for session in [one for one in self._away.values() if now - one.left_at_s >= one.expiry_s]:
             self._fire_will(session)
             self._end(session)
-        self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
 
 
 async def start_listener(

@@ -121,6 +121,11 @@ class Session:
     def is_persistent(self) -> bool:
         return self.expiry_s > 0
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it holds nothing that a new session would not."""
+        return not (self.subscriptions or self.decided)
+
     # What goes to the client
 
     def start(self, message: Message) -> int:
@@ -203,7 +208,8 @@ class Session:
 
     def decide(self, packet_id: int) -> None:
         """The request of this PUBLISH is done: its PUBREC may go."""
-        if self.undecided and self.undecided.pop(packet_id, None) is not None:
+        if self.undecided and packet_id in self.undecided:
+            del self.undecided[packet_id]
             if self.decided is None:
                 self.decided = set()
             self.decided.add(packet_id)
@@ -221,7 +227,10 @@ class Session:
         if self.decided and packet_id in self.decided:
             self.decided.remove(packet_id)
             return True
-        return self.undecided is not None and self.undecided.pop(packet_id, None) is not None
+        if self.undecided and packet_id in self.undecided:
+            del self.undecided[packet_id]
+            return True
+        return False
 
     @property
     def decided_count(self) -> int:
