@@ -89,6 +89,8 @@ def _translated_errors() -> Iterator[None]:
     except IntegrityError as error:
         # The driver's text may hold the value, which may be a token.
         raise StoreError("The configuration database refused the change: a name is taken or still used.") from error
+    except UnicodeEncodeError as error:
+        raise StoreError("A text with half a character (a lone surrogate) cannot be stored or looked up.") from error
     except SQLAlchemyError as error:
         raise StoreError(f"The configuration database refused the operation ({type(error).__name__}).") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, and_, bindparam, select
+from sqlalchemy import Row, Select, and_, bindparam, select
 from sqlalchemy.orm import aliased
 
 from sib.access import Identity, Permission, Rights, Role, check_may_join, rights_of
@@ -25,14 +25,16 @@ _USER_REFUSED = "User or password are wrong, or the KP does not exist: check the
 _BY_USER = "user"
 
 _IDENTIFY = (
-    select(Kp.cipher_key, Kp.is_cipher_only, User.name.label("user"), User.role)
+    select(Kp.cipher_key, Kp.is_cipher_only, User.name.label("user"), User.user_role)
     .join(Token, Token.kp_id == Kp.id)
     .join(User, User.id == Kp.owner_id)
     .where(
         Token.token == bindparam("token"), Kp.name == bindparam("kp"), is_set(Token.is_active), is_set(User.is_active)
     )
 )
-_IDENTIFY_USER = select(User.name, User.password_hash, User.role, User.is_active).where(User.name == bindparam("user"))
+_IDENTIFY_USER = select(User.name, User.password_hash, User.user_role, User.is_active).where(
+    User.name == bindparam("user")
+)
 _KP = select(Kp.cipher_key, Kp.is_cipher_only, User.name.label("owner")).join(User, User.id == Kp.owner_id)
 _KP_BY_NAME = _KP.where(Kp.name == bindparam("kp"))
 
@@ -43,7 +45,7 @@ _RIGHTS = (
         Ontology.name,
         Ontology.is_public,
         _OWNER.name.label("owner"),
-        _JOINED.role,
+        _JOINED.user_role,
         OntologyPermission.permission,
     )
     .select_from(Kp)
@@ -87,11 +89,10 @@ class Identities:
             AuthenticationError: no such KP, not its token, the token is off, or the owner is not active; all in
                 the same words.
         """
-        with self._database.read() as connection:
-            row = connection.execute(_IDENTIFY, {"kp": kp, "token": token}).first()
+        row = self._first(_IDENTIFY, kp=kp, token=token)
         if row is None:
             raise AuthenticationError(_NOT_A_KP)
-        return Identity(kp, row.user, Role(row.role), row.cipher_key, row.is_cipher_only, credential_of(token))
+        return Identity(kp, row.user, Role(row.user_role), row.cipher_key, row.is_cipher_only, credential_of(token))
 
     def identify_user(self, kp: str, user: str, password: str) -> Identity:
         """The identity of a JOIN by user and password, who owns the KP or is ADMINISTRADOR.
@@ -100,8 +101,7 @@ class Identities:
             AuthenticationError: user, password or KP are wrong, the user is not active or may not join as this KP.
         """
         role = self.log_in(user, password)
-        with self._database.read() as connection:
-            row = connection.execute(_KP_BY_NAME, {"kp": kp}).first()
+        row = self._first(_KP_BY_NAME, kp=kp)
         if row is None:
             raise AuthenticationError(_USER_REFUSED)
         check_may_join(kp, row.owner, user, role)
@@ -113,11 +113,10 @@ class Identities:
         Raises:
             AuthenticationError: no such user, wrong password, or not active.
         """
-        with self._database.read() as connection:
-            row = connection.execute(_IDENTIFY_USER, {"user": user}).first()
+        row = self._first(_IDENTIFY_USER, user=user)
         if not self._passwords.is_right(row.password_hash if row else "", password) or row is None or not row.is_active:
             raise AuthenticationError(_USER_REFUSED)
-        return Role(row.role)
+        return Role(row.user_role)
 
     def recheck(self, holders: Sequence[tuple[str, str, str]]) -> list[Identity | None]:
         """Check sessions again after a change of the configuration.
@@ -137,8 +136,7 @@ class Identities:
         Raises:
             AuthenticationError: there is no such KP.
         """
-        with self._database.read() as connection:
-            row = connection.execute(_KP_BY_NAME, {"kp": kp}).first()
+        row = self._first(_KP_BY_NAME, kp=kp)
         if row is None:
             raise AuthenticationError(_NOT_A_KP)
         return row.cipher_key, row.is_cipher_only
@@ -149,8 +147,7 @@ class Identities:
         Raises:
             NotFoundError: there is no such KP.
         """
-        with self._database.read() as connection:
-            row = connection.execute(_KP_BY_NAME, {"kp": kp}).first()
+        row = self._first(_KP_BY_NAME, kp=kp)
         if row is None:
             raise NotFoundError(f"There is no KP {kp!r} (names are case-sensitive).")
         return str(row.owner)
@@ -160,6 +157,15 @@ class Identities:
         with self._database.read() as connection:
             rows = connection.execute(_RIGHTS, {"kp": kp, "user": user}).all()
         return {row.name: _row_rights(user, row) for row in rows}
+
+    def _first(self, statement: Select[*tuple[Any, ...]], **names: str) -> Any:
+        try:
+            for name in names.values():
+                name.encode()
+        except UnicodeEncodeError:  # half a character: nobody is called so, and no driver could ask for it
+            return None
+        with self._database.read() as connection:
+            return connection.execute(statement, names).first()
 
     def _load_for_recheck(
         self, kp_names: set[str], user_names: set[str]
@@ -174,8 +180,8 @@ class Identities:
                 rows = connection.execute(statement.where(Kp.name.in_(names), is_set(Token.is_active)))
                 tokens |= {(row.name, credential_of(row.token)) for row in rows}
             for names in chunks(user_names):
-                statement = select(User.name, User.role).where(User.name.in_(names), is_set(User.is_active))
-                users |= {row.name: Role(row.role) for row in connection.execute(statement)}
+                statement = select(User.name, User.user_role).where(User.name.in_(names), is_set(User.is_active))
+                users |= {row.name: Role(row.user_role) for row in connection.execute(statement)}
         return kps, tokens, users
 
 
@@ -195,4 +201,4 @@ def _identity_now(
 
 def _row_rights(user: str, row: Row[*tuple[Any, ...]]) -> Rights:
     permission = None if row.permission is None else Permission(row.permission)
-    return rights_of(user, Role(row.role), owner=row.owner, is_public=row.is_public, permission=permission)
+    return rights_of(user, Role(row.user_role), owner=row.owner, is_public=row.is_public, permission=permission)

@@ -51,12 +51,12 @@ class User(Base):
     __table_args__ = (
         UniqueConstraint("name", name="uq_users_name"),
         UniqueConstraint("api_key", name="uq_users_api_key"),
-        CheckConstraint("role in ('ADMINISTRADOR', 'COLABORADOR', 'USUARIO')", name="ck_users_role"),
+        CheckConstraint("user_role in ('ADMINISTRADOR', 'COLABORADOR', 'USUARIO')", name="ck_users_role"),
     )
     id: Mapped[int] = _generated_key()
     name: Mapped[str] = mapped_column(name_type())
     password_hash: Mapped[str] = mapped_column(OptionalText(255), nullable=True)
-    role: Mapped[str] = mapped_column(name_type(16))
+    user_role: Mapped[str] = mapped_column(name_type(16))
     email: Mapped[str] = mapped_column(OptionalText(254), nullable=True)
     is_active: Mapped[bool] = mapped_column(Flag)
     api_key: Mapped[str] = mapped_column(name_type(64))

@@ -31,8 +31,10 @@ def hash_password(password: str) -> str:
     Raises:
         ConfigurationError: the password is empty or above 4096 bytes.
     """
-    if not password or len(password.encode()) > PASSWORD_BYTES_MAX:
-        raise ConfigurationError(f"A password has at least one character and at most {PASSWORD_BYTES_MAX} bytes.")
+    if not password or not _is_acceptable(password):
+        raise ConfigurationError(
+            f"A password has at least one character and at most {PASSWORD_BYTES_MAX} bytes of UTF-8."
+        )
     return _HASHER.hash(password)
 
 
@@ -53,6 +55,13 @@ def verify_password(password_hash: str, password: str) -> bool:
         return False
 
 
+def _is_acceptable(password: str) -> bool:
+    try:
+        return len(password.encode()) <= PASSWORD_BYTES_MAX
+    except UnicodeEncodeError:  # half a character
+        return False
+
+
 class PasswordChecker:
     """Verifies passwords and remembers successes under a key that lives only in this process. Safe for threads.
 
@@ -69,7 +78,7 @@ class PasswordChecker:
 
     def is_right(self, password_hash: str, password: str) -> bool:
         """Check a password. "" as hash (no such user, or none set) is wrong, after as long as any wrong one."""
-        if len(password.encode("utf-8", "surrogatepass")) > PASSWORD_BYTES_MAX:
+        if not _is_acceptable(password):
             return False
         digest = self._digest(password_hash, password)
         if self._is_remembered(digest):
@@ -80,8 +89,7 @@ class PasswordChecker:
         return is_right
 
     def _digest(self, password_hash: str, password: str) -> bytes:
-        text = f"{password_hash}\0{password}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
+        return hashlib.blake2b(f"{password_hash}\0{password}".encode(), key=self._key, digest_size=32).digest()
 
     def _is_remembered(self, digest: bytes) -> bool:
         with self._lock:

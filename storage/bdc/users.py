@@ -38,7 +38,7 @@ class UserRepository:
             return Outcome.UNCHANGED
         values: dict[str, Any] = {
             "password_hash": record.password_hash,
-            "role": record.role.value,
+            "user_role": record.role.value,
             "email": record.email,
             "is_active": record.active,
             "api_key": record.api_key,
@@ -81,7 +81,7 @@ class UserRepository:
 def _record(row: Row[Any]) -> UserRecord:
     return UserRecord(
         name=row.name,
-        role=Role(row.role),
+        role=Role(row.user_role),
         email=row.email,
         active=row.is_active,
         password_hash=row.password_hash,

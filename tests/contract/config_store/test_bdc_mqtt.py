@@ -1,0 +1,88 @@
+"""Persistent MQTT sessions and their queues."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from sib.errors import LimitError, StoreError
+from storage.bdc.records import MqttMessageRecord, MqttSessionRecord, QueueState
+
+NOW = datetime(2026, 3, 1, 12, 30, 15, 123456)
+SESSION = MqttSessionRecord("client", "gateway-1", [{"filter": "a/#", "qos": 2}], 3600)
+
+
+def message(number, **changes):
+    made = MqttMessageRecord("client", number, "topic/ñ", b"\x00\xff" * 10, 1)
+    return replace(made, **changes)
+
+
+def test_sessions_come_back_as_they_were_saved(bdc):
+    bdc.mqtt.save(SESSION)
+    assert bdc.mqtt.get("client") == SESSION
+    moved = replace(SESSION, gateway="gateway-2", disconnected_at=NOW)
+    bdc.mqtt.save(moved)
+    assert bdc.mqtt.load("gateway-1") == []
+    assert bdc.mqtt.load("gateway-2") == bdc.mqtt.load() == [moved]
+    assert bdc.mqtt.get("Client") is None
+
+
+def test_saving_a_session_keeps_its_queue_and_deleting_takes_it(bdc):
+    bdc.mqtt.save(SESSION)
+    bdc.mqtt.enqueue([message(1)])
+    bdc.mqtt.save(SESSION)
+    assert len(bdc.mqtt.queue("client", 10)) == 1
+    bdc.mqtt.delete("client")
+    bdc.mqtt.delete("client")
+    assert bdc.mqtt.get("client") is None
+    assert bdc.mqtt.queue("client", 10) == []
+
+
+def test_a_queue_gives_messages_in_the_order_of_their_numbers(bdc):
+    messages = [
+        message(1, retain=True, qos=2, properties={"user": [["a", "b"]]}, expires_at=NOW),
+        message(2, payload=b"", topic=""),
+        message(10, payload=b"x" * 200_000),
+    ]
+    bdc.mqtt.enqueue([*messages[::-1], message(1, client_id="other")])
+    assert bdc.mqtt.queue("client", 10) == messages
+    assert bdc.mqtt.queue("client", 2) == messages[:2]
+    assert bdc.mqtt.queue("client", 10, after=2) == messages[2:]
+
+
+def test_delivered_messages_are_forgotten(bdc):
+    bdc.mqtt.enqueue([message(number) for number in (1, 2, 3)])
+    bdc.mqtt.enqueue([])
+    bdc.mqtt.dequeue([("client", 1), ("client", 3), ("client", 99), ("other", 2)])
+    bdc.mqtt.dequeue([])
+    assert [item.number for item in bdc.mqtt.queue("client", 10)] == [2]
+
+
+def test_a_number_is_taken_once_and_a_refused_batch_leaves_nothing(bdc):
+    bdc.mqtt.enqueue([message(1)])
+    with pytest.raises(StoreError):
+        bdc.mqtt.enqueue([message(2), message(1)])
+    assert [item.number for item in bdc.mqtt.queue("client", 10)] == [1]
+
+
+def test_the_state_of_a_queue(bdc):
+    assert bdc.mqtt.queue_state("client") == QueueState(0, 0, 0)
+    bdc.mqtt.enqueue([message(3, topic="t"), message(7, topic="t")])
+    assert bdc.mqtt.queue_state("client") == QueueState(messages=2, size_bytes=42, last_number=7)
+
+
+def test_sessions_expire_after_their_disconnect_only(bdc):
+    bdc.mqtt.save(SESSION)
+    bdc.mqtt.save(replace(SESSION, client_id="gone", disconnected_at=NOW - timedelta(seconds=3600)))
+    bdc.mqtt.save(replace(SESSION, client_id="back soon", disconnected_at=NOW - timedelta(seconds=3599)))
+    bdc.mqtt.enqueue([message(1, client_id="gone"), message(1), message(2, expires_at=NOW)])
+    assert bdc.mqtt.delete_expired(NOW) == ["gone"]
+    assert {item.client_id for item in bdc.mqtt.load()} == {"client", "back soon"}
+    assert bdc.mqtt.queue("gone", 10) == []
+    assert [item.number for item in bdc.mqtt.queue("client", 10)] == [1]
+
+
+def test_over_long_client_ids_are_refused(bdc):
+    with pytest.raises(LimitError, match="255"):
+        bdc.mqtt.save(replace(SESSION, client_id="x" * 256))
+    bdc.mqtt.save(replace(SESSION, client_id="x" * 255))
