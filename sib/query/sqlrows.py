@@ -105,6 +105,8 @@ def is_simple_path(node: exp.Expr) -> bool:
 def text_of(node: exp.Expr) -> str:
     """The key of an expression without alias: its text, with columns by their last name (``max(measure)``)."""
     copy = node.unnest().copy()
+    if isinstance(copy, exp.Dot):
+        copy = copy.expression  # a.b[0].c is shown as c
     for column in list(copy.find_all(exp.Column)):
         if not isinstance(column.this, exp.Star) and len(column.parts) > 1:
             column.replace(exp.column(column.name))
