@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, delete, func, inspect, select
 
-from sib.errors import LimitError, StoreError, StoreUnavailableError
+from sib.errors import LimitError, QuerySyntaxError, StoreError, StoreUnavailableError
 from sib.query.budget import Budget
 from sib.query.paths import values_at
+from sib.query.pipeline import Write, run_pipeline
 from sib.query.projection import compile_projection
 from sib.query.values import MISSING, hashable
 from storage.bdtr import catalogue, changes, declare, schema
@@ -311,7 +312,7 @@ class RelationalStore:
         *,
         budget: Budget | None = None,
         now: datetime | None = None,
-        write: Callable[..., Any] | None = None,
+        write: Write | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The result of a pipeline. Its leading ``$match``, ``$sort`` and ``$limit`` use the indexes.
 
@@ -322,19 +323,18 @@ class RelationalStore:
             now: ``$$NOW``.
             write: carries out ``$out`` and ``$merge``; without it they are refused.
         """
-        from sib.query.pipeline import run_pipeline
-
         filter_, order, limit, rest = split_pipeline(pipeline)
-        documents = self.find(collection, filter_, sort=order, limit=limit, budget=budget, now=now)
         budget = budget if budget is not None else Budget()
         moment = now if now is not None else self._now()
+        geo_paths = [spec.paths[0] for spec in self.indexes(collection) if spec.is_geo]
         return run_pipeline(
-            documents,
+            self.find(collection, filter_, sort=order, limit=limit, budget=budget, now=moment),
             rest,
             collection=lambda name: self.find(name, budget=budget, now=moment),
             now=moment,
             budget=budget,
             write=write,
+            geo_path=geo_paths[0] if len(geo_paths) == 1 else None,
         )
 
     def explain(
@@ -463,6 +463,8 @@ def split_pipeline(
     pipeline: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, Any], list[tuple[str, int]], int | None, list[Mapping[str, Any]]]:
     """What of a pipeline a find can do, and the rest: (filter, sort, limit, remaining stages)."""
+    if not isinstance(pipeline, (list, tuple)) or not all(isinstance(stage, Mapping) for stage in pipeline):
+        raise QuerySyntaxError("A pipeline is an array of stages, each an object.")
     rest = list(pipeline)
     filters: list[dict[str, Any]] = []
     while rest and list(rest[0]) == ["$match"] and isinstance(rest[0]["$match"], Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import bson
-from sqlalchemy import RootTransaction, bindparam, insert, select, update
+from sqlalchemy import Connection, RootTransaction, bindparam, insert, select, update
 
 from sib.query.budget import Budget
 from storage.bdtr import schema
@@ -23,6 +24,7 @@ from storage.bdtr.keys import key_of, milliseconds
 from storage.bdtr.maintenance import IndexWriter
 from storage.bdtr.model import DuplicatesInBatchError, WriteResult
 from storage.bdtr.rewriting import Deletion, Rewriting, UpdateCommand
+from storage.bdtr.search import Searcher
 from storage.bdtr.state import WriterState
 from storage.bdtr.unique import batch_conflicts, id_conflict
 
@@ -241,7 +243,31 @@ class Transaction:
         state.seq += n_documents
         self._counts[info.id] = self._counts.get(info.id, 0) + n_documents
 
-    # ------------------------------------------------------------------ updates and deletes
+    # ------------------------------------------------------------------ reads, updates and deletes
+
+    def find(
+        self,
+        collection: str,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int | None = None,
+        now: datetime | None = None,
+        budget: Budget | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The matching documents as this transaction has left them."""
+        state = self._state
+        info = state.catalogue.get(collection)
+        if info is None:
+            return
+        searcher = Searcher(self._session, state.dialect, info, state.machine, budget=budget, now=now)
+        for _, document in itertools.islice(searcher.matches(filter, sort=sort, limit=limit), limit):
+            yield document
+
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        with store_errors():
+            yield self._connection
 
     def update(
         self,
