@@ -103,20 +103,8 @@ class Channel:
     """The SSAP side of one connection."""
 
     __slots__ = (
-        "_blocked",
-        "_cipher_key",
-        "_dialect",
-        "_is_dirty",
-        "_is_paused",
-        "_is_running",
-        "client_id",
-        "commands",
-        "gateway",
-        "is_open",
-        "kind",
-        "peer",
-        "pending",
-        "transport",
+        "_blocked", "_cipher_key", "_dialect", "_held", "_is_dirty", "_is_paused", "_is_running", "client_id", "commands",
+        "gateway", "is_open", "kind", "peer", "pending", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -300,7 +288,7 @@ class Channel:
             if pending is None:
                 delivered.set_result(None)
             else:
-                asyncio.ensure_future(pending).add_done_callback(lambda _, done=delivered: done.set_result(None))
+                _finish_with(pending, delivered)
 
     # ------------------------------------------------------------------ pressure and end
 
@@ -333,6 +321,10 @@ class Channel:
             self._release()
             self.gateway.paused.discard(self)
             self.gateway.channel_closed(self)
+
+
+def _finish_with(pending: Awaitable[None], delivered: asyncio.Future[None]) -> None:
+    asyncio.ensure_future(pending).add_done_callback(lambda _: delivered.set_result(None))
 
 
 def unread_request(dialect: Dialect) -> Request:
