@@ -149,6 +149,7 @@ class CallbackSender:
                 self.counts.given_up += 1
                 self._log(subscription_id, lane, "an INDICATION was given up after an hour")
                 self._settle(lane, Outcome.GIVEN_UP)
+                self._report_if_dead(subscription_id, lane)
                 continue
             async with self._slots:
                 is_delivered = await self._try(subscription_id, lane, item)
@@ -180,16 +181,20 @@ class CallbackSender:
 
     async def _back_off(self, subscription_id: str, lane: _Lane) -> None:
         """Wait before the next attempt: doubling from one second to a minute, a little different for each lane."""
-        now = self._clock()
         if lane.failing_since is None:
-            lane.failing_since = now
-        elif now - lane.failing_since >= GIVE_UP_S:
-            lane.failing_since = now
-            if self._on_dead is not None:
-                self._on_dead(subscription_id)
+            lane.failing_since = self._clock()
+        self._report_if_dead(subscription_id, lane)
         delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(lane.failures, 16))
         lane.failures += 1
         await self._sleep(delay_s * random.uniform(0.8, 1.0))  # noqa: S311 - spreads retries, guards nothing
+
+    def _report_if_dead(self, subscription_id: str, lane: _Lane) -> None:
+        """Report an endpoint that has failed for an hour, once an hour."""
+        now = self._clock()
+        if lane.failing_since is not None and now - lane.failing_since >= GIVE_UP_S:
+            lane.failing_since = now
+            if self._on_dead is not None:
+                self._on_dead(subscription_id)
 
     def _make_room(self, subscription_id: str, lane: _Lane, size_bytes: int) -> None:
         counts = self.counts

@@ -188,6 +188,7 @@ async def start_http(
     ssl: tls.SSLContext | None = None,
     connections_max: int = CONNECTIONS_MAX,
     is_shared: bool = False,
+    open_mqtt: OpenMqtt | None = None,
     app: ASGIApp | None = None,
 ) -> tuple[RunningHttp, int]:
     """Serve the gateway's app in the running loop and return when the port accepts.
@@ -199,6 +200,7 @@ async def start_http(
         ssl: Serve HTTPS and WSS with this context.
         connections_max: Connections above it are answered 503 with Retry-After and closed.
         is_shared: Several processes listen on the port (SO_REUSEPORT).
+        open_mqtt: As in ``create_app``.
         app: Another app than ``create_app(gateway)``, for example one that mounts it.
 
     Returns:
@@ -208,7 +210,7 @@ async def start_http(
         OSError: The port is taken or may not be bound.
     """
     listener = bind(host, port, is_shared=is_shared)
-    server = HttpServer(_config(app or create_app(gateway), gateway.limits, connections_max, ssl))
+    server = HttpServer(_config(app or create_app(gateway, open_mqtt=open_mqtt), gateway.limits, connections_max, ssl))
     task = asyncio.get_running_loop().create_task(server.serve([listener]), name=f"http {host}:{port}")
     while not server.started:
         if task.done():

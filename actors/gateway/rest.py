@@ -15,24 +15,11 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from actors.gateway.callback_post import AddressPolicy, check_endpoint
+from actors.router import Origin
 from sib.errors import AuthenticationError, LimitError, SibError, UnsupportedError
 from sib.ssap.answers import Answer
 from sib.ssap.envelope import Request
 from sib.ssap.rest import RestAnswer, format_answer, format_error, read_call
-
-try:
-    from actors.router import Origin
-except ImportError:  # TODO until actors.router exists
-    from dataclasses import dataclass
-    from typing import Any
-
-    @dataclass
-    class Origin:  # type: ignore[no-redef]
-        kind: str
-        peer: str
-        channel: Any = None
-        endpoint: str | None = None
-
 
 logger = logging.getLogger(__name__)
 
