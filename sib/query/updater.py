@@ -128,7 +128,7 @@ def _keeping_id(apply: Updater) -> Updater:
 
 def _compile_replacement(replacement: Mapping[str, Any]) -> Updater:
     def update(document: Document, _now: datetime, _is_insert: bool) -> Document:
-        made = copy_value(dict(replacement))
+        made: Document = copy_value(dict(replacement))
         if "_id" in document:
             made = {"_id": document["_id"], **made}
         return made
