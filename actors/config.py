@@ -19,10 +19,11 @@ class Topology:
     session_shards: tuple[str, ...]
     partitions: tuple[str, ...]
     query_workers: tuple[str, ...]
+    serve_gateways: tuple[str, ...] = ()
 
     @property
     def gateways(self) -> tuple[str, ...]:
-        return self.mqtt_gateways + self.http_gateways
+        return self.mqtt_gateways + self.http_gateways + self.serve_gateways
 
     def partition_of(self, ontology: str) -> str:
         return place(ontology, self.partitions)

@@ -13,6 +13,7 @@ from typing import Any
 
 from actors.config import PlatformConfig
 from actors.gateway.nodes import HttpGateway, MqttGateway
+from actors.gateway.relay import GatewayRelay
 from actors.metrics import Samples, merge_samples
 from actors.partition import OntologyPartition
 from actors.query import THREADS, QueryWorker
@@ -53,6 +54,8 @@ class Platform:
             self._spawn(MqttGateway, name, is_async=True)
         for name in topology.http_gateways:
             self._spawn(HttpGateway, name, is_async=True)
+        for name in topology.serve_gateways:
+            self._spawn(GatewayRelay, name, is_async=True)
         await asyncio.gather(*(Ref(name).call("ready") for name in topology.gateways))
         others = (*topology.session_shards, *topology.partitions, *topology.query_workers)
         await asyncio.gather(*(Ref(name).call("stats") for name in others))

@@ -21,6 +21,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,7 +83,8 @@ class RunFolder:
         except BlockingIOError:
             file.close()
             raise StartError(
-                EXIT_TAKEN, f"a platform runs already on {self.data}: use 'sofia2 status' or 'sofia2 stop --data {self.data}'"
+                EXIT_TAKEN,
+                f"a platform runs already on {self.data}: use 'sofia2 status' or 'sofia2 stop --data {self.data}'",
             ) from None
         return file
 
@@ -123,7 +125,7 @@ def claim_ports(listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:
 def endpoints(config: PlatformConfig) -> dict[str, str]:
     """The URLs of the listeners, by name."""
     return {
-        listener.name: f"{listener.kind}://{'[%s]' % listener.host if ':' in listener.host else listener.host}:{listener.port}"
+        listener.name: f"{listener.kind}://{f'[{listener.host}]' if ':' in listener.host else listener.host}:{listener.port}"
         for listener in config.listeners
     }
 
@@ -169,8 +171,9 @@ class Daemon:
             await self._stop_gateways()
         finally:
             self._folder.state.unlink(missing_ok=True)
+            started = descendants()
             await asyncio.to_thread(runtime.stop_ray)
-            end_processes(self._config.data)
+            end_processes(self._config.data, started)
             shutil.rmtree(self._folder.temp, ignore_errors=True)
 
     def _prepare(self) -> None:
@@ -184,7 +187,7 @@ class Daemon:
 
         report("progress", text="starting the actors")
         platform = runtime.spawn(Platform, PLATFORM, PLATFORM, self._config, is_async=True)
-        ready = asyncio.ensure_future(platform.call("ready"))
+        ready = asyncio.ensure_future(self._ready(platform))
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -194,6 +197,15 @@ class Daemon:
             ready.result()
         except Exception as error:
             raise StartError(EXIT_FAULT, f"the platform did not start: {getattr(error, 'message', error)}") from error
+
+    async def _ready(self, platform: Any) -> None:
+        serving = [listener for listener in self._config.listeners if listener.name == "serve"]
+        if self._config.topology.serve_gateways and serving:
+            from serve import app
+
+            await asyncio.gather(platform.call("ready"), asyncio.to_thread(app.start, self._config, serving[0]))
+        else:
+            await platform.call("ready")
 
     async def _stop_gateways(self) -> None:
         from actors.runtime import Ref
@@ -253,12 +265,19 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def end_processes(data: str) -> None:
-    """End what is left of a platform: every other process that has its data folder in the environment."""
+def descendants() -> list[Any]:
+    """Every process that this one has started, and theirs."""
+    import psutil
+
+    return list(psutil.Process().children(recursive=True))
+
+
+def end_processes(data: str, started: Sequence[Any] = ()) -> None:
+    """End what is left of a platform: what ``started`` names, and every process that has its data folder in the environment."""
     import psutil
 
     def left() -> list[psutil.Process]:
-        found = []
+        found = [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
         for process in psutil.process_iter(["pid"]):
             with contextlib.suppress(psutil.Error):
                 is_ours = process.pid != os.getpid() and process.pid not in ancestors

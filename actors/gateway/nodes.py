@@ -195,6 +195,28 @@ class HttpGateway(_GatewayActor):
             await asyncio.sleep(2)
 
 
+class ServedGateway(_GatewayActor):
+    """An HTTP gateway whose server is somebody else's: Ray Serve. It binds nothing."""
+
+    _core: HttpCore
+
+    def __init__(self, name: str, config: PlatformConfig) -> None:
+        self._core = HttpCore(name, "serve", config)
+        self._started = asyncio.get_running_loop().create_task(self._start())
+
+    @property
+    def core(self) -> HttpCore:
+        return self._core
+
+    async def _start(self) -> None:
+        core = self._core
+        core.start_endpoint()
+        core.start_callbacks()
+        await core.restore()
+        await core.endpoint.start()
+        core.spawn(core.run())
+
+
 async def _bind_mqtt(core: MqttCore, listener: Listener) -> None:
     options = ListenerOptions(**listener.options)
     for attempt in range(BIND_TRIES):
