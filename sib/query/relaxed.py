@@ -117,7 +117,8 @@ class Reader:
         start = self.skip() if at is None else at
         found = self.text[start : start + 20]
         found = ascii(found) if found else "the end"
-        raise QuerySyntaxError(f"Cannot read the query at character {start + 1}: {sentence}, found {found}.")
+        reason = sentence if sentence.isprintable() else ascii(sentence)[1:-1]
+        raise QuerySyntaxError(f"Cannot read the query at character {start + 1}: {reason}, found {found}.")
 
     def arguments(self) -> list[Any]:
         """The arguments of a call, from its ``(`` to its ``)``."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from sqlglot import exp
 
 from sib.errors import SqlSyntaxError
-from sib.query.sqlparse import refuse, refuse_arguments
+from sib.query.sqlparse import print_node, refuse, refuse_arguments
 
 MAX_PATH_CHARS = 1000
 
@@ -56,7 +56,7 @@ def table_of(node: exp.Expr | None) -> tuple[str, str | None]:
     if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
         raise SqlSyntaxError("The statement names one ontology, for example: select * from SensorTemperatura.")
     if node.args.get("db") or node.args.get("catalog"):
-        raise SqlSyntaxError(f"The name of an ontology has no prefix: {node.name}, not {node.sql()[:100]}.")
+        raise SqlSyntaxError(f"The name of an ontology has no prefix: {node.name}, not {print_node(node)[:100]}.")
     refuse_arguments(node, _TABLE_ARGUMENTS, "the name of the ontology")
     return node.name, node.alias or None
 

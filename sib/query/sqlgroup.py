@@ -13,7 +13,7 @@ from sib.query.sqlexpr import Expressions
 from sib.query.sqlfilter import Filters, conjunction
 from sib.query.sqlparse import refuse
 from sib.query.sqlrows import Rows, is_simple_path
-from sib.query.sqlselect import Select, resolve_item
+from sib.query.sqlselect import Select, is_quoted_path, resolve_item
 
 _SORT_FIELD = "__sort"
 _ACCUMULATORS: dict[type[exp.Expr], str] = {
@@ -173,7 +173,7 @@ def _keys(select: Select) -> list[exp.Expr]:
 def _key(node: exp.Expr, select: Select) -> exp.Expr:
     if node.find(exp.AggFunc) is not None:
         refuse(node, "GROUP BY takes columns and expressions, not aggregates")
-    if isinstance(node, exp.Literal) and node.args.get("is_string"):
+    if is_quoted_path(node):
         return exp.Column(this=exp.to_identifier(str(node.this), quoted=True))
     return node
 
@@ -195,8 +195,7 @@ def _order(select: Select, groups: Groups) -> list[Stage]:
     computed: dict[str, Any] = {}
     for node, direction in select.order:
         inner = node.unnest()
-        is_quoted = isinstance(inner, exp.Literal)
-        path = groups.path(_key(inner, select) if is_quoted else inner)
+        path = groups.path(_key(inner, select) if is_quoted_path(inner) else inner)
         if path is None:
             path = f"{_SORT_FIELD}{len(computed)}"
             computed[path] = expressions.translate(node)

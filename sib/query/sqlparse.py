@@ -104,8 +104,15 @@ def refuse_arguments(node: exp.Expr, accepted: frozenset[str], what: str) -> Non
 
 def refuse(node: exp.Expr, reason: str) -> NoReturn:
     """Refuse a part of a statement, showing it."""
-    shown = node.sql(dialect=DIALECT, comments=False)
-    raise SqlSyntaxError(f"{reason}: {shown[:100]}")
+    shown = print_node(node)
+    raise SqlSyntaxError(f"{reason}: {shown[:100] if shown.isprintable() else ascii(shown[:100])}")
+
+
+def print_node(node: exp.Expr) -> str:
+    """The node as SQL text, functions in lower case."""
+    return node.sql(
+        dialect=DIALECT, comments=False, normalize_functions="lower", unsupported_level=sqlglot.ErrorLevel.IGNORE
+    )
 
 
 def _without_braces(text: str) -> str:
@@ -223,7 +230,7 @@ def _substitute(tree: exp.Expr, parameters: Parameters) -> None:
         text = literal.this
         if not isinstance(text, str) or "\ue000" not in text:
             continue
-        if isinstance(literal, exp.Identifier):
+        if isinstance(literal, exp.Identifier) or isinstance(literal.parent, exp.Column | exp.Dot | exp.Bracket):
             raise SqlSyntaxError("A parameter stands for a value, not for a name.")
         whole = _MARKED.fullmatch(text)
         if whole is not None:

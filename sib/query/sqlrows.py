@@ -12,7 +12,7 @@ from sib.query.plan import Aggregate, Find, Plan, Sort, Stage
 from sib.query.sqlcolumns import is_path, raw_path
 from sib.query.sqlexpr import Expressions
 from sib.query.sqlfilter import NEVER
-from sib.query.sqlparse import DIALECT
+from sib.query.sqlparse import print_node
 from sib.query.sqlselect import Item, Select, path_in_order
 
 MAX_KEY_CHARS = 200
@@ -110,8 +110,10 @@ def text_of(node: exp.Expr) -> str:
     for column in list(copy.find_all(exp.Column)):
         if not isinstance(column.this, exp.Star) and len(column.parts) > 1:
             column.replace(exp.column(column.name))
-    text = copy.sql(dialect=DIALECT, normalize_functions="lower", comments=False).replace("`", "")
-    return text.replace(".", "_").replace("$", "_").replace("\0", "_")[:MAX_KEY_CHARS] or "value"
+    return (
+        print_node(copy).replace("`", "").replace(".", "_").replace("$", "_").replace("\0", "_")[:MAX_KEY_CHARS]
+        or "value"
+    )
 
 
 def _projection(paths: list[str]) -> dict[str, Any]:

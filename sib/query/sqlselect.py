@@ -11,7 +11,7 @@ from sib.query.constructors import Clock
 from sib.query.plan import Filter, Stage
 from sib.query.sqlcolumns import Columns, Lookup, table_of
 from sib.query.sqlfilter import NEVER, Filters
-from sib.query.sqlparse import refuse_arguments
+from sib.query.sqlparse import BOUND, refuse_arguments
 from sib.query.sqlvalues import constant
 
 MAX_ITEMS = 500
@@ -90,9 +90,14 @@ def read_select(tree: exp.Expr, lookup: Lookup, now: Clock | None) -> Select:
 def path_in_order(node: exp.Expr, columns: Columns) -> str | None:
     """The field to order by; a path may stand in quotes. Source: Sofia2 manual, order by 'contextData.timestamp'."""
     node = node.unnest()
-    if isinstance(node, exp.Literal) and node.args.get("is_string"):
+    if is_quoted_path(node):
         return columns.resolve_path(str(node.this))
     return columns.path(node)
+
+
+def is_quoted_path(node: exp.Expr) -> bool:
+    """Whether a text in quotes stands where a column is meant; the value of a parameter never does."""
+    return isinstance(node, exp.Literal) and bool(node.args.get("is_string")) and not node.meta.get(BOUND)
 
 
 def _ordered(node: exp.Expr, items: tuple[Item, ...]) -> tuple[exp.Expr, int]:
