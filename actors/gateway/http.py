@@ -157,7 +157,7 @@ class RunningHttp:
 
     async def stop(self) -> None:
         """Close the listener and its connections; returns when all is closed. Idempotent."""
-        self.server.should_exit = True
+        self.server.stop()
         await self._task
 
 

@@ -33,6 +33,8 @@ KEEP_ALIVE_TIMEOUT_S = 75
 """A connection without a request; longer than 60 s, a usual period of polling, so that pollers keep theirs."""
 TLS_TIMEOUT_S = 10.0
 """For the TLS handshake."""
+TICK_S = 1.0
+"""How often the deadlines are looked at."""
 HEADER_BYTES_MAX = 256 * 1024
 """Request line and headers together (a query stands in the request line); above it 400 and the connection is closed."""
 REFUSED_CONNECTIONS_MAX = 200
@@ -296,6 +298,10 @@ class HttpServer(uvicorn.Server):
 
     config: HttpConfig
 
+    def __init__(self, config: HttpConfig) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -321,10 +327,18 @@ class HttpServer(uvicorn.Server):
         ]
         self.started = True
 
-    async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second by uvicorn; once a second the connections past their deadline are closed."""
-        if counter % 10 == 0:
-            now = asyncio.get_running_loop().time()
+    async def main_loop(self) -> None:
+        """Once a second close the connections that are late, and let uvicorn renew its Date header; until ``stop``."""
+        loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
             for connection in list(self.server_state.connections):
-                connection.close_if_late(now)  # type: ignore[union-attr]
-        return await super().on_tick(counter)
+                connection.close_if_late(loop.time())  # type: ignore[union-attr]
+            try:
+                await asyncio.wait_for(self._stopping.wait(), TICK_S)
+            except TimeoutError:
+                continue
+
+    def stop(self) -> None:
+        """End the server soon. Idempotent."""
+        self.should_exit = True
+        self._stopping.set()

@@ -61,8 +61,7 @@ class SSAPResourceApp:
 
     async def _answer(self, scope: Scope, receive: Receive) -> RestAnswer:
         body = await read_body(receive, self._bytes_max)
-        parameters = scope.get("path_params")
-        tail = parameters["tail"].strip("/") if parameters else ""
+        tail = scope["path_params"].get("tail", "").strip("/")
         call = read_call(scope["method"], tail, scope["query_string"], body)
         if call.endpoint is not None:
             check_endpoint(call.endpoint, self._callback_policy)
