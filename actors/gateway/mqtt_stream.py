@@ -166,6 +166,8 @@ class MqttStream(asyncio.Protocol):
                     at = self._discard_from(self._begin_discard(head, length), data, start)
                     continue
                 if end > size:
+                    if not self.is_accepted and kind != codec.CONNECT:
+                        raise MqttProtocolError("the first packet is not a CONNECT")
                     return at, end - at
             if head >> 4 == codec.PUBLISH and self.is_accepted:
                 self._publish(head, data, start, end)
