@@ -56,7 +56,7 @@ class Platform:
             self._spawn(HttpGateway, name, is_async=True)
         for name in topology.serve_gateways:
             self._spawn(GatewayRelay, name, is_async=True)
-        await asyncio.gather(*(Ref(name).call("ready") for name in topology.gateways))
+        await asyncio.gather(*(Ref(name).call("ready") for name in topology.mqtt_gateways + topology.http_gateways))
         others = (*topology.session_shards, *topology.partitions, *topology.query_workers)
         await asyncio.gather(*(Ref(name).call("stats") for name in others))
         loop = asyncio.get_running_loop()

@@ -25,6 +25,9 @@ RESTART_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "0",
+    # A small machine needs more than the default 5 s for Serve's proxy, and 30 s of draining help nobody at a stop.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -163,13 +166,6 @@ def start_ray(temp_folder: Path, *, environment: Mapping[str, str], token_file: 
         _temp_dir=str(temp_folder),
         _node_ip_address="127.0.0.1",
     )
-
-
-def stop_ray() -> None:
-    """End the Ray that :func:`start_ray` started, and only that."""
-    import ray
-
-    ray.shutdown()
 
 
 def kill(ref: Ref) -> None:

@@ -29,7 +29,7 @@ REQUESTS_AT_ONCE_MAX = 1000
 class SibIngress:
     """The Serve deployment: one replica per name in ``topology.serve_gateways``."""
 
-    async def __init__(self, name: str, config: PlatformConfig) -> None:
+    async def __init__(self, name: str, config: PlatformConfig) -> None:  # type: ignore[misc]  # Serve awaits it
         self._gateway = ServedGateway(name, config)
         await self._gateway.ready()
         self._relay = Ref(name)
@@ -55,7 +55,7 @@ class SibIngress:
 
 def build_app(core: HttpCore) -> Starlette:
     """Everything that Serve serves, in one app."""
-    return create_app(core)
+    return create_app(core)  # type: ignore[arg-type]  # its limits are frozen, the app only reads them
 
 
 def start(config: PlatformConfig, listener: Listener) -> None:

@@ -1,18 +1,20 @@
 """The process of one platform: it starts Ray and the actors, answers ``status`` and ``stop``, and ends what it started.
 
-Run as ``python -m sofia2.daemon DATA``; it reads ``DATA/run/config.json`` and reports on standard output, a JSON object a line:
-``{"event": "progress"|"ready"|"failed", ...}``. Invariant: it is the ancestor of every process of its platform, and each of
+Run as ``python -m sofia2.daemon DATA [--lock-fd N] [--with-parent]``; it reads ``DATA/run/config.json`` and reports on standard
+output, a JSON object a line: ``{"event": "progress"|"ready"|"failed", ...}``. Invariant: it is the ancestor of every process of its platform, and each of
 them has its data folder in the environment (``SOFIA2_DATA``); nothing else is ever ended by it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import dataclasses
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -27,9 +29,13 @@ from typing import IO, Any
 
 from actors.config import PLATFORM, Limits, Listener, PlatformConfig, Topology
 
+log = logging.getLogger("sofia2.daemon")
+
 EXIT_TAKEN, EXIT_TIMEOUT, EXIT_FAULT = 3, 4, 70
 STOP_S = 20.0
 ENDED_S = 8.0
+LOCK_WAIT_S = 0.3
+"""How long a lock is waited for: whoever only looks whether it is held has it for a moment."""
 CONTROL_BYTES_MAX = 64 * 1024
 
 
@@ -77,16 +83,33 @@ class RunFolder:
         Raises:
             StartError: a platform runs on it already.
         """
-        file = (self.path / "lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise StartError(
-                EXIT_TAKEN,
-                f"a platform runs already on {self.data}: use 'sofia2 status' or 'sofia2 stop --data {self.data}'",
-            ) from None
+        file = (self.path / "lock").open("a+")
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while not _is_locked_by_us(file):
+            if time.monotonic() > deadline:
+                file.close()
+                raise StartError(
+                    EXIT_TAKEN,
+                    f"a platform runs already on {self.data}: use 'sofia2 status' or 'sofia2 stop --data {self.data}'",
+                )
+            time.sleep(LOCK_WAIT_S / 10)
+        self.sign(file)
         return file
+
+    @staticmethod
+    def sign(file: IO[str]) -> None:
+        """Note in the lock who holds it."""
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+
+    def holder(self) -> int | None:
+        """The process that holds the lock: a platform that runs, starts or stops. None when there is none."""
+        try:
+            with (self.path / "lock").open("r+") as file:
+                return None if _is_locked_by_us(file) else int(file.read() or 0)
+        except (OSError, ValueError):
+            return None
 
     def running(self) -> dict[str, Any] | None:
         """What the platform on this folder wrote when it was ready, None when none runs."""
@@ -94,7 +117,15 @@ class RunFolder:
             state: dict[str, Any] = json.loads(self.state.read_text())
         except (OSError, ValueError):
             return None
-        return state if _is_alive(state.get("pid", 0)) else None
+        return state if self.holder() == state.get("pid") else None
+
+
+def _is_locked_by_us(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def claim_ports(listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:
@@ -116,10 +147,15 @@ def claim_ports(listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:
                 raise StartError(
                     EXIT_TAKEN,
                     f"the port {listener.port} of listener {listener.name} on {listener.host} cannot be used ({error.strerror}): "
-                    f"stop what uses it, or choose another one with --{listener.name}-port",
+                    f"stop what uses it, or choose another one {_where_to_choose(listener)}",
                 ) from None
             claimed.append(dataclasses.replace(listener, port=trial.getsockname()[1]))
     return tuple(claimed)
+
+
+def _where_to_choose(listener: Listener) -> str:
+    standard = ("mqtt", "mqtts", "http", "https")
+    return f"with --{listener.name}-port" if listener.name in standard else f"in the URL of listeners.{listener.name}"
 
 
 def endpoints(config: PlatformConfig) -> dict[str, str]:
@@ -133,8 +169,9 @@ def endpoints(config: PlatformConfig) -> dict[str, str]:
 class Daemon:
     """One running platform."""
 
-    def __init__(self, folder: RunFolder, config: PlatformConfig) -> None:
+    def __init__(self, folder: RunFolder, config: PlatformConfig, *, is_with_parent: bool = False) -> None:
         self._folder, self._config = folder, config
+        self._is_with_parent = is_with_parent
         self._stopping = asyncio.Event()
         self._began = time.time()
 
@@ -149,6 +186,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        if self._is_with_parent:
+            loop.add_reader(sys.stdin.fileno(), self._parent_spoke)
         report("progress", text="starting Ray")
         self._prepare()
         await asyncio.to_thread(
@@ -171,10 +210,14 @@ class Daemon:
             await self._stop_gateways()
         finally:
             self._folder.state.unlink(missing_ok=True)
-            started = descendants()
-            await asyncio.to_thread(runtime.stop_ray)
-            end_processes(self._config.data, started)
+            # What was answered is on disk, so nothing is lost by not asking Ray for its slow farewell.
+            await asyncio.to_thread(end_processes, self._config.data, descendants())
             shutil.rmtree(self._folder.temp, ignore_errors=True)
+
+    def _parent_spoke(self) -> None:
+        """Our parent never writes: its end is closed, so it is gone."""
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        self._stopping.set()
 
     def _prepare(self) -> None:
         shutil.rmtree(self._folder.temp, ignore_errors=True)
@@ -199,13 +242,13 @@ class Daemon:
             raise StartError(EXIT_FAULT, f"the platform did not start: {getattr(error, 'message', error)}") from error
 
     async def _ready(self, platform: Any) -> None:
+        await platform.call("ready")
         serving = [listener for listener in self._config.listeners if listener.name == "serve"]
         if self._config.topology.serve_gateways and serving:
             from serve import app
 
-            await asyncio.gather(platform.call("ready"), asyncio.to_thread(app.start, self._config, serving[0]))
-        else:
-            await platform.call("ready")
+            report("progress", text="starting Ray Serve")
+            await asyncio.to_thread(app.start, self._config, serving[0])
 
     async def _stop_gateways(self) -> None:
         from actors.runtime import Ref
@@ -285,6 +328,9 @@ def end_processes(data: str, started: Sequence[Any] = ()) -> None:
                     found.append(process)
         return found
 
+    for process in started:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     ancestors = {parent.pid for parent in psutil.Process().parents()}
     deadline = time.monotonic() + ENDED_S
     while (processes := left()) and time.monotonic() < deadline:
@@ -295,22 +341,42 @@ def end_processes(data: str, started: Sequence[Any] = ()) -> None:
     psutil.wait_procs(processes, timeout=2)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
+        return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
         return False
-    return pid > 0
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sofia2.daemon")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--lock-fd", type=int, help="the lock of the data folder, held by whoever starts us")
+    parser.add_argument("--with-parent", action="store_true", help="stop when the standard input is closed")
+    return parser.parse_args()
+
+
+def _take_lock(folder: RunFolder, inherited: int | None) -> IO[str]:
+    if inherited is None:
+        return folder.lock()
+    os.set_inheritable(inherited, False)
+    file = os.fdopen(inherited, "a+")
+    folder.sign(file)
+    return file
 
 
 def main() -> None:
     """Entry of the daemon process."""
-    folder = RunFolder(Path(sys.argv[1]))
+    arguments = _parse_arguments()
+    folder = RunFolder(arguments.data)
     os.environ["SOFIA2_DATA"] = os.environ["SOFIA2_DATA_RUN"] = str(folder.data)
     try:
-        with folder.lock():
+        with _take_lock(folder, arguments.lock_fd):
             config = config_from_json(folder.config.read_text())
-            asyncio.run(Daemon(folder, config).run())
+            asyncio.run(Daemon(folder, config, is_with_parent=arguments.with_parent).run())
     except StartError as error:
         report("failed", status=error.status, text=error.message)
         sys.exit(error.status)

@@ -235,7 +235,7 @@ async def _bind_http(core: HttpCore, listener: Listener) -> None:
     for attempt in range(BIND_TRIES):
         try:
             await start_http(
-                core,
+                core,  # type: ignore[arg-type]  # its limits are frozen, the app only reads them
                 listener.host,
                 listener.port,
                 ssl=tls_context(listener),
