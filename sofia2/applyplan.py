@@ -243,8 +243,8 @@ class _Planner:
     def _add_ontology(self, declared: Declared) -> None:
         given = declared.given
         current = self._configuration.ontologies.get(declared.name)
-        changes: dict[str, Any] = {key: given[key] for key in ("active", "public", "permissions") if key in given}
-        changes |= self._known_owner(declared)
+        changes: dict[str, Any] = {key: given[key] for key in ("active", "public") if key in given}
+        changes |= self._known_owner(declared) | self._permissions(declared)
         if "description" in given:
             changes["description"] = str(given["description"])
         if "window" in given:
@@ -306,9 +306,8 @@ class _Planner:
         except SibError as error:
             raise problem_at(line, error.message) from None
         try:
-            indexes = tuple(_resolved(index, ontology.resolve_column) for index in record.indexes)
-            if "indexes" in declared.given:
-                indexes = tuple(_resolved(index, ontology.resolve_column) for index in declared.given["indexes"])
+            wanted = declared.given.get("indexes", record.indexes)
+            indexes = tuple(_resolved(index, ontology.resolve_column) for index in wanted)
         except SibError as error:
             raise problem_at(declared.lines.get("indexes", line), f"an index: {error.message}") from None
         if len(set(indexes)) != len(indexes):

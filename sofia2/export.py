@@ -16,6 +16,7 @@ from storage.bdc.configuration import Configuration
 from storage.bdc.records import IndexDeclaration, KpRecord, OntologyRecord, UserRecord
 
 _PASSWORD_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]+@")
+_UNUSUAL_BREAK = re.compile("[\x85\u2028\u2029]")  # line breaks to YAML, which would become a blank
 _WINDOW_UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -154,10 +155,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    if "\n" in text:
-        style: str | None = "|"
-    else:
-        style = '"' if _means_no_text(text) else None
+    style = None
+    if _means_no_text(text) or _UNUSUAL_BREAK.search(text):
+        style = '"'
+    elif "\n" in text:
+        style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -26,6 +26,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _DIGITS_MAX = 400
+_ESCAPE = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|.)", re.IGNORECASE | re.DOTALL)
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -100,16 +101,15 @@ def parse_yaml(text: str) -> Node | None:
     """
     if len(text) > FILE_BYTES_MAX:
         raise problem_at(0, f"the file is larger than {FILE_BYTES_MAX // 1024 // 1024} MiB: divide it.")
-    is_json = _is_json(text)
     try:
-        # In JSON a raw tab can only be white space, where YAML does not take it.
-        return _build(yaml.parse(text.replace("\t", " ") if is_json else text, Loader=_Loader), is_json)
+        return _build(yaml.parse(_json_as_yaml(text) if _is_json(text) else text, Loader=_Loader))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, max(error.position, 0)) + 1
         raise problem_at(line, f"a character that YAML does not allow: {error.reason}.") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise problem_at(mark.line + 1 if mark else 1, f"this is not YAML: {error.problem or error.context}.") from None
+        line = min(mark.line + 1, len(text.splitlines())) if mark else 1  # the end of the text is not a line of its own
+        raise problem_at(line, f"this is not YAML: {error.problem or error.context}.") from None
 
 
 def value_of(node: Node) -> Any:
@@ -169,7 +169,19 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _build(events: Iterator[Any], is_json: bool) -> Node | None:
+def _json_as_yaml(text: str) -> str:
+    # A raw tab in JSON can only be white space, where YAML does not take it. A character beyond the basic plane may be
+    # written as two escapes, which YAML would take for two characters.
+    return _ESCAPE.sub(_joined_surrogates, text.replace("\t", " "))
+
+
+def _joined_surrogates(escape: re.Match[str]) -> str:
+    if not escape[1]:
+        return escape[0]
+    return bytes.fromhex(escape[1] + escape[2]).decode("utf-16-be")
+
+
+def _build(events: Iterator[Any]) -> Node | None:
     root: Node | None = None
     documents = 0
     open_nodes: list[Sequence | Mapping] = []
@@ -184,7 +196,7 @@ def _build(events: Iterator[Any], is_json: bool) -> Node | None:
         elif isinstance(event, yaml.CollectionEndEvent):
             open_nodes.pop()
         elif isinstance(event, yaml.NodeEvent):
-            node = _node(event, line, is_json)
+            node = _node(event, line)
             if open_nodes:
                 _add(open_nodes[-1], node)
             else:
@@ -196,7 +208,7 @@ def _build(events: Iterator[Any], is_json: bool) -> Node | None:
     return None if root is None or is_null(root) else root
 
 
-def _node(event: Any, line: int, is_json: bool) -> Node:
+def _node(event: Any, line: int) -> Node:
     if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
         raise problem_at(line, f"the tag {event.tag} is refused: write plain values.")
     if isinstance(event, yaml.SequenceStartEvent):
@@ -204,17 +216,7 @@ def _node(event: Any, line: int, is_json: bool) -> Node:
     if isinstance(event, yaml.MappingStartEvent):
         return Mapping(line)
     is_plain = event.style not in ("'", '"', "|", ">") and event.tag is None
-    return Scalar(line, _joined_surrogates(event.value, line) if is_json else event.value, is_plain)
-
-
-def _joined_surrogates(text: str, line: int) -> str:
-    # JSON writes a character beyond the basic plane as two escapes, which YAML reads as two characters.
-    if text.isascii():
-        return text
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise problem_at(line, "half a character (a lone surrogate).") from None
+    return Scalar(line, event.value, is_plain)
 
 
 def _add(parent: Sequence | Mapping, node: Node) -> None:

@@ -4,14 +4,21 @@ import shutil
 from datetime import datetime
 
 import pytest
+from argon2 import PasswordHasher
 
 from sib.access import Permission, Role
 from storage.bdc.bdc import open_bdc
-from storage.bdc.passwords import hash_password
 from storage.bdc.records import KpRecord, OntologyRecord, TokenRecord, UserRecord
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456)
-PASSWORD_HASH = hash_password("correct horse")
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+PASSWORD_HASH = CHEAP.hash("correct horse")
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch):
+    """argon2 with the least cost: its real cost is not what these tests are about."""
+    monkeypatch.setattr("storage.bdc.passwords._HASHER", CHEAP)
 
 
 @pytest.fixture
