@@ -6,7 +6,6 @@ Source: Sofia2 clients and manuals for the forms; the Mongo shell for what each 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from sib.errors import QuerySyntaxError
 from sib.query import shell_reads, shell_writes
@@ -52,28 +51,6 @@ def plan_statement(statement: Statement) -> Plan:
     if planner is None:
         raise QuerySyntaxError(f"{name}() is not accepted here; the methods are {', '.join(sorted(_PLANNERS))}.")
     return planner(statement)
-
-
-def plan_update(text: str, instance: dict[str, Any] | None, *, ontology: str | None, now: Clock | None = None) -> Plan:
-    """The plan of a native UPDATE: an instance with a criterion replaces all matches; a statement speaks for itself.
-
-    Args:
-        text: criterion, ``db.X.find(...)``, or a statement that writes (then ``instance`` must be None or is ignored).
-        instance: the new instance as BSON values, validated; None when the message has no data.
-        ontology: the ontology that the message names.
-        now: as for ``plan_native``.
-
-    Raises:
-        QuerySyntaxError: the text cannot be read, or there is nothing to update with.
-    """
-    plan = plan_native(text, ontology=ontology, now=now)
-    if not isinstance(plan, Find):
-        return plan
-    if instance is None:
-        raise QuerySyntaxError(
-            "There is nothing to update with: send the new instance in data, or an update statement."
-        )
-    return Update(plan.ontology, plan.filter, instance, multi=True, replace_root=True)
 
 
 def plan_delete(text: str, *, ontology: str | None, now: Clock | None = None) -> Plan:

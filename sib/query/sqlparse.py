@@ -42,6 +42,7 @@ _PARAMETER = re.compile(r"\{\s*\$(\w+)\s*\}")
 _MARKED = re.compile("\ue000(\\w+)\ue001")
 _STATEMENT = re.compile(r"\s*\(*\s*([A-Za-z]+)")
 _INSERT_COLUMNS = re.compile(r"(\s*insert\s+into\s+[^\s(]+\s*\()([^()']*)(\)\s*values?\b)", re.IGNORECASE)
+_FIELD_NAMES = re.compile(r"(?<![\w.$@:])(?<!duplicate )(key|values(?=\s*[=<>!]))(?![\w$])", re.IGNORECASE)
 _ACCEPTED = {"select": exp.Select, "insert": exp.Insert, "update": exp.Update, "delete": exp.Delete}
 _REFUSED_NODES: tuple[tuple[type[exp.Expr], str], ...] = (
     (exp.Join, "Joins are not accepted: a statement reads one ontology"),
@@ -147,7 +148,7 @@ def _pieces(text: str, *, has_parameters: bool) -> Iterator[str]:
                 f"A statement with more than {MAX_CODE_CHARS} characters outside of quotes, or parentheses nested "
                 f"deeper than {MAX_NESTING}, is refused."
             )
-        yield piece
+        yield piece if kind == "name" else _FIELD_NAMES.sub(r"`\1`", piece)  # words of SQL that are fields here
 
 
 def _plain_quotes(piece: str) -> str:

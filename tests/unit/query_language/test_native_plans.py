@@ -6,7 +6,7 @@ import pytest
 from bson import ObjectId
 
 from sib.errors import QuerySyntaxError
-from sib.query.native import plan_delete, plan_native, plan_update
+from sib.query.native import plan_delete, plan_native
 from sib.query.plan import Aggregate, Count, Delete, Distinct, Find, Insert, Update, condition_of, is_read, shape
 
 FRAMES = Path(__file__).parents[2] / "data" / "client-frames.jsonl"
@@ -187,20 +187,6 @@ def test_a_criterion_alone_needs_an_ontology():
     with pytest.raises(QuerySyntaxError, match="ontology field"):
         plan_native("{a:1}", ontology=None)
     assert plan_native("db.X.find()", ontology=None) == Find("X")
-
-
-def test_update_with_an_instance_replaces_every_match():
-    instance = {"Sensor": {"measure": 1}}
-    assert plan_update('{Sensor.assetId:"x"}', instance, ontology="T") == Update(
-        "T", {"Sensor.assetId": "x"}, instance, multi=True, replace_root=True
-    )
-    assert plan_update("", instance, ontology="T") == Update("T", {}, instance, multi=True, replace_root=True)
-    assert plan_update("db.X.update({a:1},{$set:{b:1}})", None, ontology="T") == Update(
-        "X", {"a": 1}, {"$set": {"b": 1}}, multi=False
-    )
-    assert plan_update("db.X.remove({a:1})", None, ontology="T") == Delete("X", {"a": 1})
-    with pytest.raises(QuerySyntaxError, match="nothing to update with"):
-        plan_update("{a:1}", None, ontology="T")
 
 
 def test_delete_takes_a_condition():

@@ -197,6 +197,7 @@ def ids(text: str) -> list:
         ("select * from Feed where abs(n) = 4", [5]),
         ("select * from Feed where n / 0 is null and n = 1", [1]),
         ("select * from Feed where `key` = 'k'", [5]),
+        ("select * from Feed where Feed.key='k' and key<>'x' order by key", [5]),
     ],
 )
 def test_which_instances(text, expected):
