@@ -1,0 +1,499 @@
+"""The settings: one table of all of them, and where their values come from.
+
+Order, later ones win: defaults, the settings file (``sofia2.toml``), settings that were applied (``sofia2 apply``),
+variables (``SOFIA2_LIMITS__WRITE_TIMEOUT_S``: ``__`` stands for the dot), options of the command line. Hot settings are the
+exception: once applied they act at once and everywhere, so the applied value wins.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from actors.config import Limits, Listener, PlatformConfig, Topology
+from sib.errors import ConfigurationError
+from sofia2.filereaders import suggestion
+from sofia2.listeners import KINDS, LISTENERS_MAX, TLS_KINDS, is_loopback, parse_listener
+
+PREFIX = "SOFIA2_"
+FILE_NAME = "sofia2.toml"
+FILE_BYTES_MAX = 1 << 20
+MODULES = ("sib",)
+MODULES_PLANNED = ("console", "api", "script", "cep", "process", "kp")
+LOOPBACK = "127.0.0.1"
+LISTENERS = "listeners."
+OTHER_VARIABLES = frozenset({"SOFIA2_USER", "SOFIA2_PASSWORD", "SOFIA2_DATA_RUN"})
+"""Variables with our prefix that are no settings: who asks (``sofia2.bdtr``), and the mark of a platform's processes."""
+
+
+class Origin(IntEnum):
+    """Where a value comes from; a greater one wins."""
+
+    DEFAULT = 0
+    FILE = 1
+    APPLIED = 2
+    VARIABLE = 3
+    OPTION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. ``kind``: text, path, url, flag, integer, number, texts, networks.
+
+    ``is_hot``: a change by ``sofia2 apply`` acts at once. ``is_start``: it says how to find or start the platform, so it
+    cannot be applied. ``limit``: the field of ``Limits`` that it fills.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    unit: str = ""
+    is_hot: bool = False
+    is_start: bool = False
+    limit: str = ""
+    minimum: float = 0
+    maximum: float = math.inf
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper().replace(".", "__")
+
+    def read(self, value: Any) -> Any:
+        """The value from a text or a TOML value.
+
+        Raises:
+            ConfigurationError: it is of another kind or out of bounds.
+        """
+        try:
+            return _READERS[self.kind](value, self)
+        except (ValueError, TypeError):
+            raise ConfigurationError(f"The setting {self.name} is {_KINDS[self.kind]}{self._bounds()}.") from None
+
+    def _bounds(self) -> str:
+        if self.maximum < math.inf:
+            return f" from {self.minimum:g} to {self.maximum:g}"
+        return f" of at least {self.minimum:g}" if self.minimum else ""
+
+
+def _port(name: str, default: int | None, help_: str) -> Setting:
+    return Setting(name, "integer", default, help_, maximum=65_535)
+
+
+def _limit(name: str, limit: str, help_: str, *, unit: str = "", is_hot: bool = False, minimum: float = 1) -> Setting:
+    kind = "integer" if Limits.__annotations__[limit] == "int" else "number"
+    return Setting(name, kind, getattr(Limits(), limit), help_, unit, is_hot, limit=limit, minimum=minimum)
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting("config", "path", None, "The settings file.", is_start=True),
+    Setting("data", "path", None, "The data folder of the platform.", is_start=True),
+    Setting("apply", "texts", (), "Files that `sofia2 start` applies before the listeners open.", is_start=True),
+    Setting("detach", "flag", False, "`sofia2 start` returns when the platform is ready.", is_start=True),
+    Setting("json", "flag", False, "`sofia2 start` prints one JSON line.", is_start=True),
+    Setting("ready_timeout", "number", 60.0, "How long `sofia2 start` waits.", "s", is_start=True, minimum=1),
+    Setting("modules", "texts", ("sib",), f"The parts that run: {', '.join(MODULES)}."),
+    Setting("bdc", "url", None, "The configuration database. Default: sqlite:///DATA/bdc.db", is_start=True),
+    Setting("bdc_file", "path", None, "A file that holds the URL of the BDC.", is_start=True),
+    Setting("bdtr", "url", None, "The real-time database. Default: sqlite:DATA/bdtr", is_start=True),
+    Setting("bdtr_file", "path", None, "A file that holds the URL of the BDTR.", is_start=True),
+    Setting("bdh", "url", None, "The historical database. Default: file:DATA/bdh", is_start=True),
+    Setting("bdh_file", "path", None, "A file that holds the URL of the BDH.", is_start=True),
+    Setting("host", "text", LOOPBACK, "The address of the listeners that have no URL of their own. Any other address than a loopback one exposes them."),
+    _port("mqtt_port", 1883, "The port of the listener mqtt; 0: any free port."),
+    _port("mqtts_port", None, "The port of the listener mqtts; 8883 once a certificate is set."),
+    _port("http_port", 8080, "The port of the listener http."),
+    _port("https_port", None, "The port of the listener https. Off until it is set; it needs a certificate."),
+    _port("serve_port", 8000, "The port of Ray Serve; only with the module api or console."),
+    Setting("tls_cert", "path", None, "The certificate (chain) of the TLS listeners, a PEM file."),
+    Setting("tls_key", "path", None, "Its private key, a PEM file."),
+    _limit("sessions.expiry_s", "sessions_expiry_s", "How long an SSAP session lives after its last use.", unit="s", is_hot=True),
+    _limit("query.row_cap", "query_row_cap", "The most rows that a query answers.", unit="rows", is_hot=True),
+    _limit("query.time_limit_s", "query_time_limit_s", "How long a query may take; then it is stopped.", unit="s", is_hot=True, minimum=0.01),
+    Setting("rest.callback_allow", "networks", (), "Networks that REST callbacks may go to. Default: this machine when all listeners are on loopback, else any public address.", limit="callback_allow"),
+    _limit("limits.join_failures_per_minute", "join_failures_per_minute", "Failed JOINs of one KP and address; then answers are delayed."),
+    _limit("limits.join_failure_delay_s_max", "join_failure_delay_s_max", "The longest such delay.", unit="s", minimum=0),
+    _limit("limits.write_timeout_s", "write_timeout_s", "How long a write may wait for the store; then it is answered as failed.", unit="s"),
+    _limit("limits.message_bytes_max", "message_bytes_max", "The longest SSAP message; longer ones are answered with an error.", unit="bytes", minimum=1024),
+    _limit("limits.websocket_idle_s", "websocket_idle_s", "A WebSocket without a message for so long is closed; 0: never.", unit="s", minimum=0),
+    _limit("limits.requests_waiting_max", "requests_waiting_max", "Requests of a gateway that wait for a partition; then it stops reading."),
+    _limit("limits.requests_per_connection_max", "requests_per_connection_max", "Requests of one connection in work; then it is not read."),
+    _limit("limits.subscriptions_per_session_max", "subscriptions_per_session_max", "Subscriptions of one SSAP session; more are refused."),
+    _limit("limits.commands_per_connection_max", "commands_per_connection_max", "SUBSCRIBECOMMANDs of one connection; more are refused."),
+    _limit("limits.queries_at_once_max", "queries_at_once_max", "Queries of one gateway at work; more are refused."),
+)  # fmt: skip
+"""All settings but the listeners, which have names of their own: ``listeners.<name>``."""
+
+BY_NAME = {setting.name: setting for setting in TABLE}
+_FALSE, _TRUE = ("false", "0", "no", "off", ""), ("true", "1", "yes", "on")
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
+_URLS = ("bdc", "bdtr", "bdh")
+
+
+def _read_flag(value: Any, _setting: Setting) -> bool:
+    text = str(value).lower()
+    if text not in _TRUE + _FALSE:
+        raise ValueError
+    return text in _TRUE
+
+
+def _read_number(value: Any, setting: Setting) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    number = float(value)
+    if not setting.minimum <= number <= setting.maximum or not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _read_integer(value: Any, setting: Setting) -> int:
+    number = _read_number(value, setting)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _read_text(value: Any, _setting: Setting) -> str:
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
+        raise ValueError
+    return str(value).strip()
+
+
+def _read_texts(value: Any, _setting: Setting) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str | os.PathLike) for item in items):
+        raise ValueError
+    return tuple(text for text in (str(item).strip() for item in items) if text)
+
+
+def _read_networks(value: Any, setting: Setting) -> tuple[str, ...]:
+    return tuple(str(ipaddress.ip_network(text, strict=False)) for text in _read_texts(value, setting))
+
+
+_READERS = {
+    "text": _read_text,
+    "path": _read_text,
+    "url": _read_text,
+    "flag": _read_flag,
+    "integer": _read_integer,
+    "number": _read_number,
+    "texts": _read_texts,
+    "networks": _read_networks,
+}
+_KINDS = {
+    "text": "a text",
+    "path": "the path of a file or folder",
+    "url": "a URL",
+    "flag": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "texts": "a list of texts",
+    "networks": "a list of networks such as 10.0.0.0/8",
+}
+
+
+def check_setting(name: str, value: Any) -> bool:
+    """Check a setting that is to be applied; says whether it acts at once.
+
+    Raises:
+        ConfigurationError: there is no such setting, it cannot be applied, or the value is not allowed.
+    """
+    if name.startswith(LISTENERS):
+        parse_listener(name.removeprefix(LISTENERS), value, tls_cert="later", tls_key="later")
+        return False
+    setting = _setting(name)
+    if setting.is_start:
+        raise ConfigurationError(f"{name} says how to find or start the platform: put it into {FILE_NAME}, not here.")
+    if name == "modules":
+        _check_modules(setting.read(value))
+    setting.read(value)
+    return setting.is_hot
+
+
+@dataclass(slots=True)
+class Settings:
+    """The values in force for one command, and where each comes from."""
+
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    file: Path | None = None
+
+    def put(self, name: str, value: Any, origin: Origin) -> None:
+        """Set one value, unless a stronger origin has set it.
+
+        Raises:
+            ConfigurationError: there is no such setting, or the value is not allowed.
+        """
+        read = value if name.startswith(LISTENERS) else _setting(name).read(value)
+        if origin >= self.origins.get(name, Origin.DEFAULT):
+            self.values[name], self.origins[name] = read, origin
+
+    def get(self, name: str) -> Any:
+        return self.values.get(name, BY_NAME[name].default)
+
+    def origin(self, name: str) -> Origin:
+        return self.origins.get(name, Origin.DEFAULT)
+
+    def add_applied(self, applied: Mapping[str, Any]) -> None:
+        """Take over the settings of the BDC. One that this version does not know is left out with a warning."""
+        for name, value in applied.items():
+            try:
+                check_setting(name, value)
+                self.put(name, value, Origin.APPLIED)
+            except ConfigurationError as error:
+                self.warnings.append(f"An applied setting is left out. {error.message}")
+
+    @property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.get("data") or default_data()).expanduser().resolve()
+
+    def url(self, name: str) -> str:
+        """The URL of a database: given, or from its file, or the embedded default. It may hold a password.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        if self.origin(f"{name}_file") > self.origin(name):
+            return _read_secret(self.get(f"{name}_file"))
+        given = self.get(name)
+        if given is not None:
+            return str(given)
+        return {
+            "bdc": f"sqlite:///{self.data}/bdc.db",
+            "bdtr": f"sqlite:{self.data}/bdtr",
+            "bdh": f"file:{self.data}/bdh",
+        }[name]
+
+    def has_url(self, name: str) -> bool:
+        """Whether the URL of a database was given."""
+        return max(self.origin(name), self.origin(f"{name}_file")) > Origin.DEFAULT
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """All listeners, the standard ones first. Port 0 is not chosen yet.
+
+        Raises:
+            ConfigurationError: one of them is wrong.
+        """
+        cert, key = _absolute(self.get("tls_cert")), _absolute(self.get("tls_key"))
+        if bool(cert) != bool(key):
+            raise ConfigurationError("A TLS listener needs both: set tls_cert and tls_key.")
+        for path in filter(None, (cert, key)):
+            if not Path(path).is_file():
+                raise ConfigurationError(f"The file {path} of the TLS listeners does not exist.")
+        found = [self._standard(kind, cert, key) for kind in KINDS]
+        names = [name.removeprefix(LISTENERS) for name in self.values if name.startswith(LISTENERS)]
+        found += [
+            parse_listener(name, self.values[LISTENERS + name], tls_cert=cert, tls_key=key)
+            for name in names
+            if name not in KINDS
+        ]
+        listeners = tuple(listener for listener in found if listener is not None)
+        if len(listeners) > LISTENERS_MAX:
+            raise ConfigurationError(f"There are {len(listeners)} listeners; at most {LISTENERS_MAX} are allowed.")
+        return listeners
+
+    def _standard(self, kind: str, cert: str, key: str) -> Listener | None:
+        name, port = LISTENERS + kind, self.get(f"{kind}_port")
+        if name in self.values:
+            listener = parse_listener(kind, self.values[name], tls_cert=cert, tls_key=key)
+            if listener is None:
+                return None
+            host, url_port = listener.host, listener.port
+            if self.origin("host") > self.origin(name):
+                host = self.get("host")
+            if self.origin(f"{kind}_port") >= self.origin(name):
+                url_port = port
+            return Listener(kind, listener.kind, host, url_port, listener.options, listener.certificate, listener.key)
+        if port is None:
+            if kind != "mqtts" or not cert:
+                return None
+            port = KINDS[kind]
+        if kind in TLS_KINDS and not cert:
+            raise ConfigurationError(
+                f"The listener {kind} needs a certificate: set tls_cert and tls_key to two PEM files."
+            )
+        is_tls = kind in TLS_KINDS
+        return Listener(kind, kind, self.get("host"), port, {}, cert if is_tls else None, key if is_tls else None)
+
+    def exposed(self) -> list[Listener]:
+        """The listeners that other machines can reach."""
+        return [listener for listener in self.listeners() if not is_loopback(listener.host)]
+
+    def limits(self) -> Limits:
+        """The bounds, as the actors take them."""
+        return Limits(**{setting.limit: self.get(setting.name) for setting in TABLE if setting.limit})
+
+    def to_platform_config(self, listeners: tuple[Listener, ...] | None = None) -> PlatformConfig:
+        """What the platform is started with.
+
+        Args:
+            listeners: the listeners with chosen ports; by default as they are set.
+
+        Raises:
+            ConfigurationError: a setting is wrong.
+        """
+        _check_modules(self.get("modules"))
+        listeners = self.listeners() if listeners is None else listeners
+        return PlatformConfig(
+            data=str(self.data),
+            bdc_url=self.url("bdc"),
+            bdtr_url=_bdtr_url(self.url("bdtr")),
+            topology=TOPOLOGY,
+            listeners=listeners,
+            modules=tuple(self.get("modules")),
+            limits=self.limits(),
+            is_loopback=all(is_loopback(listener.host) for listener in listeners),
+        )
+
+
+TOPOLOGY = Topology(
+    mqtt_gateways=("mqtt-gateway-0",),
+    http_gateways=("http-gateway-0",),
+    session_shards=("session-shard-0",),
+    partitions=("partition-0",),
+    query_workers=("query-worker-0",),
+)
+
+
+def load_settings(
+    options: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    folder: Path | None = None,
+) -> Settings:
+    """The settings of a command: file, variables and options, checked.
+
+    Args:
+        options: values of the command line by the names of the settings; None means not given.
+        environment: the variables.
+        folder: the current directory.
+
+    Raises:
+        ConfigurationError: a setting is unknown or wrong; where it stands is said.
+    """
+    settings = Settings()
+    options = {name: value for name, value in (options or {}).items() if value not in (None, [], ())}
+    for name in _URLS:
+        if _PASSWORD.search(str(options.get(name, ""))):
+            raise ConfigurationError(
+                f"The URL of --{name} holds a password, which other users of this machine could read: put the URL into "
+                f"{PREFIX}{name.upper()}, into a file named by {PREFIX}{name.upper()}_FILE, or into {FILE_NAME} with mode 0600."
+            )
+    for name, value in options.items():
+        settings.put(name, value, Origin.OPTION)
+    for name, value in _variables(environment):
+        _put_from(settings, name, value, Origin.VARIABLE, "a variable")
+    settings.file = _settings_file(settings, folder or Path.cwd())
+    if settings.file is not None:
+        for name, value in _read_file(settings.file, settings.warnings):
+            if BY_NAME.get(name, TABLE[0]).kind == "path" and isinstance(value, str):
+                value = str(settings.file.parent / Path(value).expanduser())
+            _put_from(settings, name, value, Origin.FILE, str(settings.file))
+    return settings
+
+
+def default_data() -> Path:
+    """The data folder if none is set: ``sofia2`` in the user's data home."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "sofia2"
+
+
+def _put_from(settings: Settings, name: str, value: Any, origin: Origin, place: str) -> None:
+    try:
+        settings.put(name, value, origin)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"In {place}: {error.message}") from None
+
+
+def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for variable, value in sorted(environment.items()):
+        if variable.startswith(PREFIX) and variable not in OTHER_VARIABLES and value:
+            yield variable.removeprefix(PREFIX).lower().replace("__", "."), value
+
+
+def _settings_file(settings: Settings, folder: Path) -> Path | None:
+    given = settings.get("config")
+    if given is not None:
+        path = Path(given).expanduser().resolve()
+        if not path.is_file():
+            raise ConfigurationError(f"The settings file {path} does not exist.")
+        return path
+    return next((path for path in (settings.data / FILE_NAME, folder / FILE_NAME) if path.is_file()), None)
+
+
+def _read_file(path: Path, warnings: list[str]) -> Iterator[tuple[str, Any]]:
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ConfigurationError(f"The settings file {path} is longer than {FILE_BYTES_MAX} bytes.")
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ConfigurationError(f"The settings file {path} cannot be read: {reason}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"The settings file {path} is no TOML: {error}.") from None
+    if _PASSWORD.search(text) and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        warnings.append(f"{path} holds a password and others can read it: chmod 600 {path}")
+    return _flatten(content)
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        name = prefix + key
+        if isinstance(value, Mapping) and prefix != LISTENERS:
+            yield from _flatten(value, name + ".")
+        else:
+            yield name, value
+
+
+def _setting(name: str) -> Setting:
+    found = BY_NAME.get(name)
+    if found is None:
+        raise ConfigurationError(f"There is no setting {name[:80]!r}: {suggestion(name, [*BY_NAME, 'listeners.NAME'])}")
+    return found
+
+
+def _check_modules(modules: tuple[str, ...]) -> None:
+    for module in modules:
+        if module in MODULES_PLANNED:
+            raise ConfigurationError(
+                f"The module {module} is not part of this version: set modules to {', '.join(MODULES)}."
+            )
+        if module not in MODULES:
+            raise ConfigurationError(f"There is no module {module[:40]!r}: set modules to {', '.join(MODULES)}.")
+    if "sib" not in modules:
+        raise ConfigurationError("The module sib is the platform itself: modules must name it.")
+
+
+def _bdtr_url(url: str) -> str:
+    """The URL of the BDTR; that of SQLite names a folder, made absolute because actors run elsewhere."""
+    scheme, _, rest = url.partition(":")
+    if scheme != "sqlite":
+        raise ConfigurationError(f"A BDTR on {scheme[:20]!r} is not supported by this version: use sqlite:FOLDER.")
+    path = rest.removeprefix("///") if rest.startswith("///") else rest
+    if not path or path.startswith("//") or "?" in path:
+        raise ConfigurationError("A BDTR on SQLite is sqlite:FOLDER, for example sqlite:/var/lib/sofia2/bdtr.")
+    return f"sqlite:{Path(path).expanduser().resolve()}"
+
+
+def _absolute(path: str | None) -> str:
+    return str(Path(path).expanduser().resolve()) if path else ""
+
+
+def _read_secret(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise ConfigurationError(f"The file {path} that shall hold a URL cannot be read: {reason}.") from None
