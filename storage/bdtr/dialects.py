@@ -19,6 +19,9 @@ from sib.errors import ConfigurationError, SibError, StoreError, StoreUnavailabl
 BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another process that writes to the same file."""
 
+CHECKPOINT_WAIT_MS = 50
+"""How long a checkpoint waits for readers; what they still need is left for the next one."""
+
 READERS_MAX = 16
 """Connections that read at once in one process; more wait for one of them."""
 
@@ -118,7 +121,14 @@ class SqliteDialect:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def checkpoint(self, connection: Connection) -> None:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        """Empties the log if no reader is in the way, else as much of it as may be; waits for nobody long."""
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute(f"PRAGMA busy_timeout={CHECKPOINT_WAIT_MS}")
+        try:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
     def size_bytes(self) -> int:
         files = (self.path, self.path.with_name(self.path.name + "-wal"))

@@ -19,7 +19,6 @@ from sib.query.values import equal
 from storage.bdtr import schema
 from storage.bdtr.catalogue import TIME_OFF, CollectionInfo
 from storage.bdtr.hot import delete_entries
-from storage.bdtr.identity import number_of
 from storage.bdtr.keys import key_of
 from storage.bdtr.maintenance import IndexWriter
 from storage.bdtr.model import DOCUMENTS_KEPT_MAX, WriteResult
@@ -199,28 +198,24 @@ class Deletion:
             self._transaction.log_changes(self._info, KIND_DELETE, [(id_, None) for id_ in of_chunk])
             self._transaction.count_deleted(self._info, len(chunk))
             ids += of_chunk
-            blocks |= self._blocks_of(of_chunk)
+            blocks |= self._blocks_of([seq for seq, _, _ in chunk])
         self._drop_empty_blocks(blocks)
         return ids
 
-    def _blocks_of(self, ids: list[Any]) -> set[int]:
-        """The rows of ``t_block`` that generated ids belong to."""
+    def _blocks_of(self, seqs: Sequence[int]) -> set[int]:
+        """The rows of ``t_block`` that the documents belong to."""
         block = schema.block.c
         found: set[int] = set()
-        numbers = sorted(number for id_ in ids if (number := number_of(id_, self._state.machine)) is not None)
         end = -1
-        for number in numbers:
-            if number < end:
+        for seq in sorted(seqs):
+            if seq < end:
                 continue
             row = self._state.connection.execute(
-                select(block.seq, block.first_id, block.n_docs)
-                .where(block.first_id <= number)
-                .order_by(block.first_id.desc())
-                .limit(1)
+                select(block.seq, block.n_docs).where(block.seq <= seq).order_by(block.seq.desc()).limit(1)
             ).one_or_none()
             if row is not None:
                 found.add(row.seq)
-                end = row.first_id + row.n_docs
+                end = row.seq + row.n_docs
         return found
 
     def _drop_empty_blocks(self, seqs: set[int]) -> None:

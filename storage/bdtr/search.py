@@ -242,7 +242,7 @@ class Searcher:
     def _condition(self, access: KeyLookup | KeyRange, table: Table, bounds: Bounds) -> ColumnElement[bool]:
         k = table.c.k
         if isinstance(access, KeyLookup):
-            condition = k.in_(access.keys) if len(access.keys) > 1 else k == access.keys[0]
+            condition = k == access.keys[0] if len(access.keys) == 1 else k.in_(access.keys)
         else:
             condition = (k >= access.low) & (k <= access.high)
         if access.index.flags & WILD:
