@@ -46,8 +46,6 @@ def raw_path(node: exp.Expr) -> str:
         refuse(node, "The name of a field is needed, not")
     if len(path) > MAX_PATH_CHARS:
         raise SqlSyntaxError(f"A path longer than {MAX_PATH_CHARS} characters is refused.")
-    if not path or "\0" in path or "" in path.split("."):
-        raise SqlSyntaxError(f"'{path[:60]}' is not the name of a field.")
     return path
 
 
@@ -77,7 +75,10 @@ class Columns:
         first, _, rest = path.partition(".")
         if self._alias is not None and first == self._alias and rest:
             path = rest
-        return self.ontology.resolve_column(path)
+        resolved = self.ontology.resolve_column(path)
+        if "\0" in resolved or not all(segment and segment[0] != "$" for segment in resolved.split(".")):
+            raise SqlSyntaxError(f"{path[:60]!a} is not the name of a field.")  # "$or" would be an operator
+        return resolved
 
     def is_all(self, node: exp.Expr) -> bool:
         """Whether the item of a select is ``*``, or ``X.*`` of the ontology itself."""

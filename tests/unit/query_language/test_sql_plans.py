@@ -298,6 +298,27 @@ def test_unknown_fields(text):
         plan(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select * from Open where $or = 1",
+        "select * from Open where a.$where = 'x'",
+        "select `$where` from Open",
+        "select * from Open order by ''",
+        "select * from Open where `a..b` = 1",
+        "insert into Open(`$set`) values (1)",
+        "update Open set `a.$x` = 1",
+    ],
+)
+def test_operators_are_no_fields(text):
+    is_open = compile_ontology("Open", '{"type":"object"}')
+    with pytest.raises((SqlSyntaxError, UnknownFieldError)):
+        plan_sql(text, lookup=lambda name: is_open)
+    assert plan_sql("select * from Open where a.b.$date > 1", lookup=lambda name: is_open) == Find(
+        "Open", {"a.b": {"$gt": 1}}
+    )
+
+
 def test_unknown_ontology():
     for text in ("select * from Nope", "insert into Nope(a) values (1)", "update Nope set a=1", "delete from Nope"):
         with pytest.raises(OntologyNotFoundError):
