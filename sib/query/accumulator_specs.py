@@ -11,8 +11,9 @@ from sib.query.accumulators import ACCUMULATORS, Accumulator, ExtremeN, FirstN, 
 from sib.query.budget import Context
 from sib.query.expressions import Expression, compile_expression, evaluate_constant
 from sib.query.expressions.compiler import REFUSED, constant, named_arguments
+from sib.query.numbers import as_whole
 from sib.query.sorting import read_sort, sort_key_function
-from sib.query.values import is_int, is_number
+from sib.query.values import is_number
 
 MAX_N = 100_000
 """The greatest n of ``$firstN``, ``$topN`` and their like."""
@@ -79,9 +80,10 @@ def _holding(read: Expression, context: Context) -> Expression:
 
 def _count_of(operator: str, spec: Any, context: Context) -> int:
     value = evaluate_constant(spec, context)
-    if not is_number(value) or not (is_int(value) or float(str(value)).is_integer()) or not 1 <= value <= MAX_N:
+    whole = as_whole(value) if is_number(value) else None
+    if whole is None or not 1 <= whole <= MAX_N:
         raise QuerySyntaxError(f"{operator} needs a constant n from 1 to {MAX_N}")
-    return int(value)
+    return whole
 
 
 def _compile_n(operator: str, argument: Any, context: Context) -> AccumulatorSpec:

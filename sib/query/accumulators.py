@@ -68,7 +68,7 @@ class Average:
         if not self._count:
             return None
         if isinstance(self._total, Decimal128):
-            return numbers.from_decimal(numbers.DECIMAL_CONTEXT.divide(self._total.to_decimal(), self._count))
+            return numbers.from_decimal(numbers.DECIMAL_CONTEXT.divide(numbers.to_decimal(self._total), self._count))
         return float(self._total) / self._count
 
 
@@ -236,7 +236,8 @@ class StandardDeviation:
         divisor = self._count - 1 if self._is_sample else self._count
         if divisor <= 0:
             return None
-        return math.sqrt(self._squares / divisor) if self._squares == self._squares else math.nan
+        variance = self._squares / divisor
+        return math.sqrt(variance) if variance >= 0 else math.nan
 
 
 ACCUMULATORS: dict[str, Callable[[], Accumulator]] = {

@@ -85,7 +85,7 @@ def check_unit(name: str, unit: Any) -> str:
     Raises:
         QueryError: it is none.
     """
-    if isinstance(unit, str) and (unit in MILLISECONDS or unit in MONTHS or unit in DAYS):
+    if type(unit) is str and (unit in MILLISECONDS or unit in MONTHS or unit in DAYS):
         return unit
     raise QueryError(f"{name} needs a unit from millisecond to year, not {unit!r}")
 
@@ -96,7 +96,7 @@ def check_weekday(name: str, day: Any) -> int:
     Raises:
         QueryError: it is none.
     """
-    if isinstance(day, str):
+    if type(day) is str:
         for number, full in enumerate(WEEKDAYS):
             if day.lower() in (full, full[:3]):
                 return number

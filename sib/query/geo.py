@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sib.errors import QuerySyntaxError
+from sib.query.numbers import as_float
 from sib.query.values import is_number
 
 EARTH_RADIUS_M = 6_378_100.0
@@ -57,17 +58,10 @@ def distance_m(left: Position, right: Position) -> float:
 def read_position(value: Any) -> Position | None:
     """The first two numbers of a coordinate array, or None."""
     if isinstance(value, (list, tuple)) and len(value) >= 2 and is_number(value[0]) and is_number(value[1]):
-        x, y = _as_float(value[0]), _as_float(value[1])
+        x, y = as_float(value[0]), as_float(value[1])
         if math.isfinite(x) and math.isfinite(y):
             return x, y
     return None
-
-
-def _as_float(number: Any) -> float:
-    try:
-        return float(number if isinstance(number, (int, float)) else number.to_decimal())
-    except OverflowError:
-        return math.inf
 
 
 def read_point(value: Any) -> Position | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sib.errors import QuerySyntaxError
 from sib.query import geo
+from sib.query.numbers import as_float
 from sib.query.paths import Predicate, values_at
 from sib.query.values import is_number
 
@@ -127,9 +128,9 @@ def compile_near(path: str, operator: str, condition: Mapping[str, Any]) -> Near
 
 
 def _distance(value: Any, name: str) -> float:
-    if not is_number(value) or not float(str(value)) >= 0:
+    if not is_number(value) or not as_float(value) >= 0:
         raise QuerySyntaxError(f"{name} must be a number that is not negative")
-    return float(str(value))
+    return as_float(value)
 
 
 def _only(spec: Mapping[str, Any], allowed: set[str], operator: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bson import Decimal128, Int64
 
-from sib.query.values import INT64_MAX, INT64_MIN, is_int
+from sib.query.values import INT64_MAX, INT64_MIN, decimal_of, is_int
 
 DECIMAL_CONTEXT = Context(prec=34, Emax=6144, Emin=-6143, traps=[])
 
@@ -20,7 +20,7 @@ DECIMAL_CONTEXT = Context(prec=34, Emax=6144, Emin=-6143, traps=[])
 def to_decimal(number: Any) -> Decimal:
     """The number as a Decimal; a double keeps 15 digits, as MongoDB converts it."""
     if isinstance(number, Decimal128):
-        return Decimal(number.to_decimal())
+        return decimal_of(number)
     if isinstance(number, float):
         return Decimal(f"{number:.15g}") if math.isfinite(number) else Decimal(str(number))
     return Decimal(int(number))
@@ -77,7 +77,7 @@ def multiply(left: Any, right: Any) -> Any:
 def as_float(number: Any) -> float:
     """The number as a double."""
     try:
-        return float(number.to_decimal() if isinstance(number, Decimal128) else number)
+        return float(decimal_of(number) if isinstance(number, Decimal128) else number)
     except OverflowError:
         return math.inf
 
@@ -89,7 +89,7 @@ def as_whole(number: Any) -> int | None:
     if isinstance(number, float) and number.is_integer():
         return int(number)
     if isinstance(number, Decimal128):
-        decimal = number.to_decimal()
+        decimal = decimal_of(number)
         if decimal.is_finite() and decimal == decimal.to_integral_value():
             return int(decimal)
     return None

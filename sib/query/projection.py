@@ -13,9 +13,10 @@ from sib.errors import QueryError, QuerySyntaxError
 from sib.query.budget import Context, check_made_value, check_nesting
 from sib.query.expressions import Expression, compile_expression
 from sib.query.matcher import compile_element
+from sib.query.numbers import as_whole
 from sib.query.paths import Parts, Predicate, check_path_conflicts, checked_parts, read_exact
 from sib.query.positional import compile_position
-from sib.query.values import MISSING, is_int, is_number, is_truthy
+from sib.query.values import MISSING, is_number, is_truthy
 
 Document: TypeAlias = dict[str, Any]
 Tree: TypeAlias = dict[str, Any]
@@ -298,15 +299,14 @@ def _is_find_slice(value: Mapping[str, Any]) -> bool:
 
 def _compile_slice(argument: Any) -> Callable[[list[Any]], list[Any]]:
     numbers = argument if isinstance(argument, list) else [argument]
-    if not 1 <= len(numbers) <= 2 or not all(
-        is_number(n) and (is_int(n) or float(str(n)).is_integer()) for n in numbers
-    ):
+    whole = [as_whole(number) if is_number(number) else None for number in numbers]
+    known = [number for number in whole if number is not None]
+    if not 1 <= len(known) <= 2 or len(known) != len(whole):
         raise QuerySyntaxError("$slice of a projection needs a number or [skip, number]")
-    whole = [int(float(str(number))) for number in numbers]
-    if len(whole) == 1:
-        count = whole[0]
+    if len(known) == 1:
+        count = known[0]
         return lambda array: array[count:] if count < 0 else array[:count]
-    skip, count = whole
+    skip, count = known
     if count <= 0:
         raise QuerySyntaxError("$slice of a projection needs a positive number of elements after the skip")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sib.errors import QuerySyntaxError
 from sib.query.paths import Predicate
-from sib.query.values import MISSING, NUMBER_TYPES, TYPE_OF_NUMBER, is_int, is_number, type_name
+from sib.query.values import MISSING, NUMBER_TYPES, TYPE_OF_NUMBER, decimal_of, is_int, is_number, type_name
 
 MakeError = Callable[[str], QuerySyntaxError]
 
@@ -56,7 +56,7 @@ def mod_test(numbers: list[Any], error: MakeError) -> Predicate:
 
 def _truncated(number: Any) -> int | None:
     try:
-        return int(number if isinstance(number, (int, float)) else number.to_decimal())
+        return int(number if isinstance(number, (int, float)) else decimal_of(number))
     except (ValueError, OverflowError):
         return None
 

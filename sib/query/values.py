@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
@@ -94,8 +95,14 @@ def _number_key(value: Any) -> SortKey:
 
 
 def _decimal_key(value: Any) -> SortKey:
-    number = value.to_decimal()
+    number = decimal_of(value)
     return (NAN,) if number.is_nan() else (NUMBER, number)
+
+
+def decimal_of(value: Decimal128) -> Decimal:
+    """The number; a signalling NaN becomes an ordinary one, so that nothing raises."""
+    number: Decimal = value.to_decimal()
+    return Decimal("NaN") if number.is_snan() else number
 
 
 def _object_key(value: Any) -> SortKey:
@@ -200,7 +207,7 @@ def is_truthy(value: Any) -> bool:
     if value is None or value is MISSING or value is False:
         return False
     if isinstance(value, Decimal128):
-        return bool(value.to_decimal() != 0)
+        return decimal_of(value) != 0
     return not (isinstance(value, (int, float)) and value == 0)
 
 

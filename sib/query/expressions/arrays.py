@@ -197,8 +197,9 @@ def _filter(argument: Any, scope: Scope) -> Expression:
         array = source(document, variables)
         if is_nullish(array):
             return None
-        most = limit(document, variables)
-        if not is_nullish(most) and whole_argument("$filter", most) < 1:
+        given = limit(document, variables)
+        most = None if is_nullish(given) else whole_argument("$filter", given)
+        if most is not None and most < 1:
             raise QueryError("$filter needs a positive limit")
         inner = dict(variables)
         kept: list[Any] = []
@@ -207,7 +208,7 @@ def _filter(argument: Any, scope: Scope) -> Expression:
             inner[name] = element
             if is_truthy(condition(document, inner)):
                 kept.append(element)
-                if not is_nullish(most) and len(kept) >= most:
+                if most is not None and len(kept) >= most:
                     break
         return kept
 

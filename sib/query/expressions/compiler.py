@@ -139,7 +139,7 @@ def evaluate_constant(spec: Any, context: Context) -> Any:
 
 
 def _compile(spec: Any, scope: Scope) -> Expression:
-    if isinstance(spec, str):
+    if type(spec) is str:
         return _compile_text(spec, scope)
     if isinstance(spec, Mapping):
         return _compile_object(spec, scope)

@@ -58,7 +58,7 @@ def _impossible(value: Any, wanted: str) -> QueryError:
 
 def to_text(value: Any) -> str:
     """The value as a string."""
-    if isinstance(value, str):
+    if type(value) is str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -80,10 +80,10 @@ def _whole_of_text(text: str, wanted: str) -> int:
 def _to_whole(value: Any, wanted: str, least: int, most: int) -> int:
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, str):
+    if type(value) is str:
         whole = _whole_of_text(value, wanted)
     elif is_number(value):
-        number = value.to_decimal() if isinstance(value, Decimal128) else value
+        number = numbers.to_decimal(value) if isinstance(value, Decimal128) else value
         try:
             whole = int(number)
         except (ValueError, OverflowError):
@@ -110,7 +110,7 @@ def _to_double(value: Any) -> float:
         return float(value)
     if isinstance(value, datetime):
         return float(milliseconds_between(EPOCH, naive_utc(value)))
-    if isinstance(value, str):
+    if type(value) is str:
         if len(value) > MAX_NUMBER_TEXT or not value.isascii() or not _FLOATING.fullmatch(value):
             raise QueryError(f"cannot read {value[:60]!r} as double")
         return float(value)
@@ -124,7 +124,7 @@ def _to_decimal(value: Any) -> Decimal128:
         return Decimal128(str(int(value)))
     if isinstance(value, datetime):
         return Decimal128(str(int(milliseconds_between(EPOCH, naive_utc(value)))))
-    if isinstance(value, str):
+    if type(value) is str:
         try:
             if len(value) > MAX_NUMBER_TEXT:
                 raise InvalidOperation
@@ -143,7 +143,7 @@ def _to_bool(value: Any) -> bool:
 def _to_date(value: Any) -> datetime:
     if isinstance(value, datetime):
         return naive_utc(value)
-    if isinstance(value, str):
+    if type(value) is str:
         return parse_date(value)
     if isinstance(value, ObjectId):
         return naive_utc(value.generation_time)
@@ -160,7 +160,7 @@ def _to_date(value: Any) -> datetime:
 def _to_object_id(value: Any) -> ObjectId:
     if isinstance(value, ObjectId):
         return value
-    if isinstance(value, str):
+    if type(value) is str:
         try:
             return ObjectId(value)
         except InvalidId:
@@ -184,7 +184,7 @@ def _convert(value: Any) -> Callable[[Any], Any]:
     target = value.get("type") if isinstance(value, Mapping) else value
     if is_number(target) and isinstance(target, (int, float)):
         target = TYPE_OF_NUMBER.get(int(target)) if target == target and abs(target) < 256 else None
-    if not isinstance(target, str) or target not in CONVERSIONS:
+    if type(target) is not str or target not in CONVERSIONS:
         raise QueryError(f"$convert cannot convert to {value!r}")
     return CONVERSIONS[target]
 
@@ -195,7 +195,7 @@ def _compile_convert(argument: Any, scope: Scope) -> Expression:
     source, target = scope.compile(named["input"]), scope.compile(named["to"])
     on_null = scope.compile(named.get("onNull"))
     on_error = scope.compile(named["onError"]) if "onError" in named else None
-    if isinstance(named["to"], str) and not named["to"].startswith("$") and named["to"] not in CONVERSIONS:
+    if type(named["to"]) is str and not named["to"].startswith("$") and named["to"] not in CONVERSIONS:
         raise QuerySyntaxError(f"$convert cannot convert to {named['to']!r}")
 
     def evaluate(document: Any, variables: Variables) -> Any:

@@ -35,7 +35,7 @@ def date_argument(name: str, value: Any) -> datetime:
 
 
 def _zone(name: str, value: Any) -> tzinfo:
-    if not isinstance(value, str):
+    if type(value) is not str:
         raise QueryError(f"{name} needs a time zone as a string, not {type_name(value)}")
     return calendar_units.find_zone(value)
 
@@ -181,7 +181,7 @@ def _date_to_string(argument: Any, scope: Scope) -> Expression:
         text = pattern(document, variables)
         if is_nullish(text):
             return None
-        if not isinstance(text, str):
+        if type(text) is not str:
             raise QueryError("$dateToString needs a format that is a string")
         return format_date(local, text)
 
@@ -202,7 +202,7 @@ def _date_from_string(argument: Any, scope: Scope) -> Expression:
             return on_null(document, variables)
         where, how = zone(document, variables), pattern(document, variables)
         try:
-            if not isinstance(text, str):
+            if type(text) is not str:
                 raise QueryError(f"$dateFromString needs a string, not {type_name(text)}")
             given_zone = None if is_nullish(where) else _zone("$dateFromString", where)
             return parse_date(text, None if is_nullish(how) else str(how), given_zone)

@@ -143,7 +143,7 @@ def _rounding(name: str, whole: Callable[[float], float], mode: str) -> None:
         if is_int(value):
             return value
         if isinstance(value, Decimal128):
-            return numbers.from_decimal(value.to_decimal().to_integral_value(rounding=mode))
+            return numbers.from_decimal(numbers.to_decimal(value).to_integral_value(rounding=mode))
         return whole(value) if math.isfinite(value) else value
 
 
@@ -169,7 +169,7 @@ def _rounded(value: Any, digits: int, mode: str) -> Any:
             return value
         rounded = int(decimal.Decimal(int(value)).quantize(decimal.Decimal(1).scaleb(-digits), rounding=mode))
         return numbers.whole_result(rounded, value)
-    exact = value.to_decimal() if isinstance(value, Decimal128) else decimal.Decimal(value)
+    exact = numbers.to_decimal(value) if isinstance(value, Decimal128) else decimal.Decimal(value)
     if not exact.is_finite() or exact.adjusted() + digits > 800:
         return value
     context = decimal.Context(prec=1000, Emax=999_999, Emin=-999_999)

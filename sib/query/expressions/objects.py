@@ -55,7 +55,7 @@ def _array_to_object(value: Any) -> Any:
             name, member = item["k"], item["v"]
         else:
             raise QueryError("$arrayToObject needs [key, value] pairs or {k, v} objects")
-        if not isinstance(name, str):
+        if type(name) is not str:
             raise QueryError(f"$arrayToObject needs strings as keys, not {type_name(name)}")
         made[name] = member
     return made
@@ -66,7 +66,7 @@ def _field_name(name: str, spec: Any, scope: Scope) -> Expression:
 
     def evaluate(document: Any, variables: Variables) -> str:
         value = field(document, variables)
-        if not isinstance(value, str):
+        if type(value) is not str:
             raise QueryError(f"{name} needs a string as its field")
         return value
 
@@ -159,7 +159,7 @@ def _binary_size(argument: Any, scope: Scope) -> Expression:
         value = source(document, variables)
         if is_nullish(value):
             return None
-        if isinstance(value, str):
+        if type(value) is str:
             return len(value.encode("utf-8", "surrogatepass"))
         if not isinstance(value, bytes):
             raise QuerySyntaxError("$binarySize needs a string or binary data")

@@ -26,7 +26,7 @@ def text_argument(name: str, value: Any) -> str:
     Raises:
         QueryError: it is none.
     """
-    if not isinstance(value, str):
+    if type(value) is not str:
         raise QueryError(f"{name} needs a string, not {type_name(value)}")
     return value
 
@@ -212,7 +212,7 @@ def _regex_operator(name: str, answer: Callable[[Any, str], Any], nothing: Any) 
         source = scope.compile(named["input"])
         pattern = scope.compile(named["regex"])
         options = scope.compile(named.get("options", ""))
-        if is_regex(named["regex"]) or (isinstance(named["regex"], str) and not named["regex"].startswith("$")):
+        if is_regex(named["regex"]) or (type(named["regex"]) is str and not named["regex"].startswith("$")):
             _pattern_object(name, named["regex"], "")  # a bad constant is refused before anything runs
 
         def evaluate(document: Any, variables: Variables) -> Any:
@@ -226,9 +226,9 @@ def _regex_operator(name: str, answer: Callable[[Any, str], Any], nothing: Any) 
 
 
 def _pattern_object(name: str, regex: Any, options: Any) -> Any:
-    if not isinstance(options, str):
+    if type(options) is not str:
         raise QuerySyntaxError(f"{name}: options must be a string")
-    if isinstance(regex, str):
+    if type(regex) is str:
         return _cached_pattern(regex, options)
     if not is_regex(regex):
         raise QueryError(f"{name} needs a string or a regular expression, not {type_name(regex)}")
