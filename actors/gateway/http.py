@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import ssl as tls
 from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.gateway.callback_post import AddressPolicy
 from actors.gateway.http_protocol import (
@@ -84,6 +86,19 @@ class HttpGateway(ChannelGateway, Protocol):
         """Whether requests can be answered now."""
 
 
+class SingleSlashes:
+    """Makes ``//`` in a path ``/``: clients put a base URL that ends with a slash before a path that begins with one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if "//" in path:
+            scope = {**scope, "path": re.sub("/{2,}", "/", path)}
+        await self._app(scope, receive, send)
+
+
 def create_app(gateway: HttpGateway, *, open_mqtt: OpenMqtt | None = None) -> Starlette:
     """The ASGI app of the gateway, for uvicorn or any other ASGI server.
 
@@ -99,7 +114,8 @@ def create_app(gateway: HttpGateway, *, open_mqtt: OpenMqtt | None = None) -> St
     if open_mqtt is not None:
         mqtt = MqttWebSocketApp(open_mqtt)
         routes += _websocket_routes(MQTT_PATH, mqtt)
-    app = Starlette(routes=[*routes, *_ssap_routes(gateway), *_service_routes(gateway)])
+    routes += [*_ssap_routes(gateway), *_service_routes(gateway)]
+    app = Starlette(routes=routes, middleware=[Middleware(SingleSlashes)])
     app.router.redirect_slashes = False
     app.state.websocket, app.state.mqtt = websocket, mqtt
     return app

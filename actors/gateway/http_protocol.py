@@ -48,7 +48,7 @@ SIZE_KEY = "sofia2.size_bytes"
 TEXT_KEY = "sofia2.is_text"
 """In an ASGI ``websocket.receive`` event with ``bytes``: it came as a text frame. It is not checked to be UTF-8."""
 
-_TO_ESCAPE = re.compile(rb"[\x80-\xff#]")
+_TO_ESCAPE = re.compile(rb"[\x80-\xff #]")
 
 logger = logging.getLogger(__name__)
 
@@ -108,16 +108,19 @@ class HttpConnection(HttpToolsProtocol):
             self.deadline = self.loop.time() + HEADER_TIMEOUT_S
 
     def _escaped(self, data: bytes) -> bytes:
-        """Percent-encode in the request line what the parser refuses or cuts off: bytes that are not ASCII, and ``#``.
+        """Percent-encode in a target what the parser refuses or cuts off: bytes that are not ASCII, blanks, and ``#``.
 
-        Node.js writes the letters of Latin-1 raw into a target, other clients write UTF-8.
+        Node.js writes the letters of Latin-1 raw, others write UTF-8; Java's URL takes what it is given.
         """
         end = data.find(b"\n")
         line, rest = (data, b"") if end < 0 else (data[:end], data[end:])
         self.is_in_request_line = end < 0
-        if line.isascii() and b"#" not in line:
+        if line.isascii() and b"#" not in line and line.count(b" ") <= 2:
             return data
-        return _TO_ESCAPE.sub(lambda match: b"%%%02X" % match[0][0], line) + rest
+        method, _, target = line.partition(b" ")
+        target, blank, version = target.rpartition(b" ") if rest else (target, b"", b"")
+        escaped = _TO_ESCAPE.sub(lambda match: b"%%%02X" % match[0][0], target)
+        return b"".join((method, b" ", escaped, blank, version, rest))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

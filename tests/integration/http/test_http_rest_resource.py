@@ -14,7 +14,14 @@ from sib.ssap.rest import InsertMany
 
 OID = "5a8eaae2e4b06f95860d1e1b"
 REST = "/sib/services/api_ssap/v01/SSAPResource"
-PATHS = [REST, REST + "/", REST.replace("v01", "v01.0"), REST.replace("v01", "v01.0") + "/"]
+PATHS = [
+    REST,
+    REST + "/",
+    REST.replace("/v01", "//v01"),
+    REST.replace("v01", "v01.0"),
+    REST.replace("v01", "v01.0") + "/",
+    REST.replace("api_ssap", "ssap"),
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -69,6 +76,15 @@ async def test_get_with_everything_raw_in_the_target(connect: Any, gateway: Any,
     assert "server" not in headers
     operation = gateway.router.calls[0][0].operation
     assert (operation.query, operation.query_type) == ("select * from O where a=\"x&y\"|b='ñ#'", QueryType.SQLLIKE)
+
+
+@pytest.mark.parametrize("target", ["$query=select * from O where a='ñ # b'", "$query=db.O.find({ })"])
+async def test_raw_blanks_are_tolerated_in_a_target(connect: Any, gateway: Any, target: str) -> None:
+    connection = await connect()
+    for _ in range(2):
+        await connection.send(f"GET {REST}?{target}&$queryType=NATIVE HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert (await connection.read_answer())[0] == 200
+    assert [request.operation.query for request, _ in gateway.router.calls] == [target.removeprefix("$query=")] * 2
 
 
 @pytest.mark.parametrize("raw", list("\"{}*=<>|\\^`[]()$,;:@!'~%"))

@@ -15,6 +15,7 @@ from sib.errors import (
     AuthorizationError,
     InvalidInstanceError,
     MalformedMessageError,
+    NotFoundError,
     OntologyNotFoundError,
     OverloadedError,
     SibError,
@@ -126,6 +127,14 @@ def test_an_error_in_an_answer() -> None:
     answer = format_answer(RestCall(request), Answer(NoData(), error=AuthenticationError("Wrong token.")))
     assert answer.status == 401
     assert b"sessionKey" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [(MessageType.UNSUBSCRIBE, 200), (MessageType.SUBSCRIBE, 400), (MessageType.QUERY, 400)]
+)
+def test_ending_a_subscription_that_is_gone_is_done(kind: MessageType, status: int) -> None:
+    request = Request(kind, "key", None, None, Dialect.STRING, True, Leave())
+    assert format_answer(RestCall(request), Answer(NoData(), error=NotFoundError("x"))).status == status
 
 
 def test_deleting_what_is_not_there_is_refused_and_deleting_by_statement_is_not() -> None:
