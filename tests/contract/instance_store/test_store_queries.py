@@ -77,7 +77,7 @@ def fresh(new_database):
     return collection
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(documents=DOCUMENTS, filter_spec=FILTERS, sort=st.lists(st.tuples(PATHS, st.sampled_from([1, -1])), max_size=2))
 def test_indexes_change_no_answer(new_database, documents, filter_spec, sort):
     indexed = fresh(new_database)
@@ -97,7 +97,7 @@ def test_indexes_change_no_answer(new_database, documents, filter_spec, sort):
         assert sort_documents(limited, order) == limited
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30)
 @given(documents=DOCUMENTS, replacements=DOCUMENTS, filter_spec=SIMPLE)
 def test_indexes_follow_updates_and_deletes(new_database, documents, replacements, filter_spec):
     indexed = fresh(new_database)
