@@ -42,6 +42,7 @@ _PARAMETER = re.compile(r"\{\s*\$(\w+)\s*\}")
 _MARKED = re.compile("\ue000(\\w+)\ue001")
 _STATEMENT = re.compile(r"\s*\(*\s*([A-Za-z]+)")
 _INSERT_COLUMNS = re.compile(r"(\s*insert\s+into\s+[^\s(]+\s*\()([^()']*)(\)\s*values?\b)", re.IGNORECASE)
+_BLANKS = "; \t\r\n"
 _FIELD_NAMES = re.compile(r"(?<![\w.$@:])(?<!duplicate )(key|values(?=\s*[=<>!]))(?![\w$])", re.IGNORECASE)
 _ACCEPTED = {"select": exp.Select, "insert": exp.Insert, "update": exp.Update, "delete": exp.Delete}
 _REFUSED_NODES: tuple[tuple[type[exp.Expr], str], ...] = (
@@ -92,7 +93,7 @@ def parse_sql(text: str, *, parameters: Parameters | None = None) -> exp.Expr:
 def normalise(text: str, parameters: Parameters | None = None) -> str:
     """The text with plain quotes, without comments, braces around it and final ``;``, and with marked parameters."""
     pieces = list(_pieces(_without_braces(text), has_parameters=parameters is not None))
-    normal = "".join(pieces).strip().rstrip("; \t\r\n")
+    normal = "".join(pieces).strip().rstrip(_BLANKS)
     return _INSERT_COLUMNS.sub(_quote_columns, normal, count=1)
 
 
@@ -126,29 +127,39 @@ def _without_braces(text: str) -> str:
 
 def _pieces(text: str, *, has_parameters: bool) -> Iterator[str]:
     nesting = code_chars = 0
+    has_ended = False
     for match in _PIECE.finditer(text):
         kind, piece = match.lastgroup, match.group()
-        if kind in ("string", "typographic"):
-            yield _marked(_plain_quotes(piece) if kind == "typographic" else piece, has_parameters)
-            continue
         if kind == "unclosed":
             raise SqlSyntaxError(f"What begins with {piece} at character {match.start() + 1} is not closed.")
         if kind == "comment":
             yield " "
             continue
-        if kind == "parameter":
-            if not has_parameters:
-                raise SqlSyntaxError(f"Parameters ({piece}) are for predefined queries: write the value itself.")
-            yield f"'{_marked(piece, True)}'"
-            continue
-        code_chars += len(piece)
-        nesting += piece.count("(") + piece.count("[") - piece.count(")") - piece.count("]")
-        if nesting > MAX_NESTING or code_chars > MAX_CODE_CHARS:
-            raise SqlSyntaxError(
-                f"A statement with more than {MAX_CODE_CHARS} characters outside of quotes, or parentheses nested "
-                f"deeper than {MAX_NESTING}, is refused."
-            )
-        yield piece if kind == "name" else _FIELD_NAMES.sub(r"`\1`", piece)  # words of SQL that are fields here
+        _, semicolon, tail = (piece if kind == "code" else "").partition(";")
+        if tail.strip(_BLANKS) or (has_ended and piece.strip(_BLANKS)):
+            raise SqlSyntaxError("Exactly one statement at a time is accepted.")
+        has_ended = has_ended or bool(semicolon)
+        if kind == "code":
+            code_chars += len(piece)
+            nesting += piece.count("(") + piece.count("[") - piece.count(")") - piece.count("]")
+            if nesting > MAX_NESTING or code_chars > MAX_CODE_CHARS:
+                raise SqlSyntaxError(
+                    f"A statement with more than {MAX_CODE_CHARS} characters outside of quotes, or parentheses nested "
+                    f"deeper than {MAX_NESTING}, is refused."
+                )
+        yield _normal_piece(kind, piece, has_parameters)
+
+
+def _normal_piece(kind: str | None, piece: str, has_parameters: bool) -> str:
+    if kind == "string":
+        return _marked(piece, has_parameters)
+    if kind == "typographic":
+        return _marked(_plain_quotes(piece), has_parameters)
+    if kind == "parameter":
+        if not has_parameters:
+            raise SqlSyntaxError(f"Parameters ({piece}) are for predefined queries: write the value itself.")
+        return f"'{_marked(piece, True)}'"
+    return piece if kind == "name" else _FIELD_NAMES.sub(r"`\1`", piece)  # words of SQL that are fields here
 
 
 def _plain_quotes(piece: str) -> str:
