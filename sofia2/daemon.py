@@ -373,13 +373,22 @@ def main() -> None:
     arguments = _parse_arguments()
     folder = RunFolder(arguments.data)
     os.environ["SOFIA2_DATA"] = os.environ["SOFIA2_DATA_RUN"] = str(folder.data)
+    status = 0
     try:
         with _take_lock(folder, arguments.lock_fd):
             config = config_from_json(folder.config.read_text())
             asyncio.run(Daemon(folder, config, is_with_parent=arguments.with_parent).run())
     except StartError as error:
         report("failed", status=error.status, text=error.message)
-        sys.exit(error.status)
+        status = error.status
+    except Exception as error:
+        log.exception("the platform ended")
+        report("failed", status=EXIT_FAULT, text=f"{type(error).__name__}: {error}")
+        status = EXIT_FAULT
+    # Ray's exit hooks would talk to processes that have ended already.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
