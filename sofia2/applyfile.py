@@ -60,6 +60,7 @@ class QueryKind(StrEnum):
 
     NATIVE = "NATIVE"
     SQLLIKE = "SQLLIKE"
+    SQL = "SQL"  # the same as SQLLIKE
 
 
 class ParameterType(StrEnum):
@@ -68,6 +69,9 @@ class ParameterType(StrEnum):
     STRING = "string"
     NUMBER = "number"
     INTEGER = "integer"
+    INT = "int"
+    LONG = "long"
+    FLOAT = "float"
     DOUBLE = "double"
     BOOLEAN = "boolean"
     DATE = "date"
@@ -151,6 +155,8 @@ def read_index(node: Node) -> IndexDeclaration:
     )
     if declaration.type == IndexType.GEO and (declaration.unique or declaration.expire_after_s is not None):
         raise problem_at(node.line, "a 2dsphere index can be neither unique nor expire.")
+    if declaration.type == IndexType.GEO and len(fields) > 1:
+        raise problem_at(node.line, "a 2dsphere index has exactly one field.")
     if declaration.expire_after_s is not None and len(fields) > 1:
         raise problem_at(node.line, "an index that expires has exactly one field, a date.")
     return declaration

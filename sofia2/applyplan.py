@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sib.access import Role, may_create_ontologies
-from sib.errors import NotFoundError, SibError
-from sib.ontology import compile_ontology, templates
+from sib.errors import NotFoundError, OntologyNotFoundError, SibError
+from sib.ontology import Ontology, compile_ontology, templates
 from sofia2.applyfile import ApplyFile, Declared, DeclaredToken
+from sofia2.applyqueries import fault_of_query, unused_parameters
 from sofia2.filereaders import LocatedText
 from sofia2.yamlnodes import FILE_BYTES_MAX, FileProblems, Problem, problem_at
 from storage.bdc.configuration import Configuration
@@ -379,10 +380,21 @@ class _Planner:
         if not all(needed):
             return
         record = replace(current, **changes) if current else DefinedQuery(name=declared.name, **changes)
-        for name in record.params:
-            if f"{{${name}}}" not in record.text:
-                self._warn(declared.line_of("params"), f"the text of {record.name!r} does not use {{${name}}}.")
         self._plan.queries.append(record)
+        if declared.is_faulty:
+            return
+        for name in unused_parameters(record):
+            self._warn(declared.line_of("params"), f"the text of {record.name!r} does not use {{${name}}}.")
+        fault = fault_of_query(record, self._compiled_ontology)
+        if fault is not None:
+            self._warn(declared.line_of("text"), f"the query {record.name!r} will be refused when it is used: {fault}")
+
+    def _compiled_ontology(self, name: str) -> Ontology:
+        planned = {ontology.name: ontology for ontology in self._plan.ontologies}
+        record = planned.get(name) or self._configuration.ontologies.get(name)
+        if record is None:
+            raise OntologyNotFoundError(f"There is no ontology {name!r}.")
+        return compile_ontology(record.name, record.schema_text)
 
     def _add_asset(self, declared: Declared) -> None:
         given = declared.given

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from sib.errors import NotFoundError
+from sib.errors import LimitError, NotFoundError
 from storage.bdc.models import Base, ConfigCounter, Kp, Ontology, User
 
 if TYPE_CHECKING:
@@ -53,7 +53,14 @@ class Configuration:
     # What repositories share.
 
     def store(self, table: type[Base], key: Mapping[str, Any], values: Mapping[str, Any], *, is_new: bool) -> None:
-        """Insert or update the one row that ``key`` (columns and values) names."""
+        """Insert or update the one row that ``key`` (columns and values) names.
+
+        Raises:
+            LimitError: a text is longer than its column, or the name is empty.
+        """
+        if "" in key.values():
+            raise LimitError("A name has at least one character.")
+        _check_lengths(table, {**key, **values})
         self.is_changed = True
         if is_new:
             self.connection.execute(insert(table).values(**key, **values))
@@ -74,3 +81,11 @@ class Configuration:
         if found is None:
             raise NotFoundError(f"There is no {kind} {name!r} (names are case-sensitive).")
         return int(found)
+
+
+def _check_lengths(table: type[Base], values: Mapping[str, Any]) -> None:
+    # SQLite takes texts of any length; what it took would not fit into another database.
+    for name, value in values.items():
+        chars_max = getattr(table.__table__.columns[name].type, "length", None)
+        if isinstance(value, str) and chars_max is not None and len(value) > chars_max:
+            raise LimitError(f"{name.replace('_', ' ').capitalize()} may have at most {chars_max} characters.")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from sib.errors import LimitError
 from storage.bdc.engine import Database
+from storage.bdc.identities import chunks
 from storage.bdc.models import MqttMessage, MqttSession
 from storage.bdc.records import MqttMessageRecord, MqttSessionRecord, QueueState
 
@@ -37,30 +38,28 @@ class MqttStore:
             row = connection.execute(statement).first()
         return None if row is None else _session_record(row)
 
-    def save(self, session: MqttSessionRecord) -> None:
-        """Write a session, also one that is there already. Idempotent; durable when it returns.
+    def save(self, *sessions: MqttSessionRecord) -> None:
+        """Write sessions, also ones that are there already. Idempotent; durable when it returns.
 
         Raises:
-            LimitError: the client id has more than 255 characters.
+            LimitError: a client id has more than 255 characters; nothing was written.
         """
-        if len(session.client_id) > CLIENT_ID_CHARS_MAX:
+        if not sessions:
+            return
+        latest = {session.client_id: session for session in sessions}
+        if any(len(client_id) > CLIENT_ID_CHARS_MAX for client_id in latest):
             raise LimitError(f"The client id of a persistent session has at most {CLIENT_ID_CHARS_MAX} characters.")
-        row = {
-            "client_id": session.client_id,
-            "gateway": session.gateway,
-            "subscriptions": session.subscriptions,
-            "expiry_s": session.expiry_s,
-            "disconnected_at": session.disconnected_at,
-        }
         with self._database.write() as connection:
-            connection.execute(delete(MqttSession).where(MqttSession.client_id == session.client_id))
-            connection.execute(insert(MqttSession).values(row))
+            _delete_sessions(connection, latest)
+            connection.execute(insert(MqttSession), [_session_row(session) for session in latest.values()])
 
-    def delete(self, client_id: str) -> None:
-        """Remove a session and what waits for it. Idempotent."""
+    def delete(self, *client_ids: str) -> None:
+        """Remove sessions and what waits for them. Idempotent."""
+        if not client_ids:
+            return
         with self._database.write() as connection:
-            connection.execute(delete(MqttMessage).where(MqttMessage.client_id == client_id))
-            connection.execute(delete(MqttSession).where(MqttSession.client_id == client_id))
+            _delete_messages(connection, client_ids)
+            _delete_sessions(connection, client_ids)
 
     def delete_expired(self, now: datetime) -> list[str]:
         """Remove sessions disconnected for longer than their expiry, and messages past theirs; gives the client ids."""
@@ -71,9 +70,8 @@ class MqttStore:
                 )
             )
             expired = [row.client_id for row in rows if row.disconnected_at + timedelta(seconds=row.expiry_s) <= now]
-            for client_id in expired:
-                connection.execute(delete(MqttMessage).where(MqttMessage.client_id == client_id))
-                connection.execute(delete(MqttSession).where(MqttSession.client_id == client_id))
+            _delete_messages(connection, expired)
+            _delete_sessions(connection, expired)
             connection.execute(delete(MqttMessage).where(MqttMessage.expires_at <= now))
         return expired
 
@@ -117,6 +115,26 @@ class MqttStore:
         with self._database.read() as connection:
             messages, size_bytes, last_number = connection.execute(statement).one()
         return QueueState(messages, int(size_bytes or 0), int(last_number or 0))
+
+
+def _delete_sessions(connection: Connection, client_ids: Iterable[str]) -> None:
+    for chunk in chunks(client_ids):
+        connection.execute(delete(MqttSession).where(MqttSession.client_id.in_(chunk)))
+
+
+def _delete_messages(connection: Connection, client_ids: Iterable[str]) -> None:
+    for chunk in chunks(client_ids):
+        connection.execute(delete(MqttMessage).where(MqttMessage.client_id.in_(chunk)))
+
+
+def _session_row(session: MqttSessionRecord) -> dict[str, Any]:
+    return {
+        "client_id": session.client_id,
+        "gateway": session.gateway,
+        "subscriptions": session.subscriptions,
+        "expiry_s": session.expiry_s,
+        "disconnected_at": session.disconnected_at,
+    }
 
 
 def _session_record(row: Row[Any]) -> MqttSessionRecord:

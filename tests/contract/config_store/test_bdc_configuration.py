@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sib.access import Permission, Role
-from sib.errors import NotFoundError, StoreError
+from sib.errors import LimitError, NotFoundError, StoreError
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import (
     AssetRecord,
@@ -187,6 +187,24 @@ def test_generated_tokens_are_active_and_differ(filled):
     assert filled.tokens("KpOfAna")[0] == ("token-of-ana", True)
     assert set(filled.tokens("KpOfAna")) > {(token, True) for token in tokens}
     assert filled.tokens("NoKp") == []
+
+
+@pytest.mark.parametrize(
+    ("repository", "record"),
+    [
+        ("users", UserRecord("x" * 192, Role.USUARIO)),
+        ("users", UserRecord("", Role.USUARIO)),
+        ("users", UserRecord("u", Role.USUARIO, email="x" * 255)),
+        ("ontologies", replace(ONTOLOGY, name="x" * 192)),
+        ("kps", replace(KP, cipher_key="x" * 192)),
+        ("tokens", TokenRecord("x" * 65, "KP")),
+        ("tokens", TokenRecord("", "KP")),
+        ("assets", replace(ASSET, tipo="x" * 192)),
+    ],
+)
+def test_what_would_not_fit_into_another_database_is_refused(filled, repository, record):
+    with pytest.raises(LimitError), filled.change() as configuration:
+        getattr(configuration, repository).put(record)
 
 
 def test_grant_and_take_a_permission(filled):

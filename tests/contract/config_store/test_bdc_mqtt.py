@@ -38,6 +38,20 @@ def test_saving_a_session_keeps_its_queue_and_deleting_takes_it(bdc):
     assert bdc.mqtt.queue("client", 10) == []
 
 
+def test_many_sessions_in_one_call(bdc):
+    sessions = [replace(SESSION, client_id=f"c{number}") for number in range(1200)]
+    bdc.mqtt.save()
+    bdc.mqtt.save(*sessions, replace(sessions[0], expiry_s=1))
+    bdc.mqtt.save(*sessions[1:])
+    bdc.mqtt.enqueue([message(1, client_id=session.client_id) for session in sessions])
+    assert sorted({session.expiry_s for session in bdc.mqtt.load()}) == [1, 3600]
+    bdc.mqtt.delete()
+    bdc.mqtt.delete(*(session.client_id for session in sessions[:-1]))
+    assert [session.client_id for session in bdc.mqtt.load()] == ["c1199"]
+    assert bdc.mqtt.queue("c0", 10) == []
+    assert len(bdc.mqtt.queue("c1199", 10)) == 1
+
+
 def test_a_queue_gives_messages_in_the_order_of_their_numbers(bdc):
     messages = [
         message(1, retain=True, qos=2, properties={"user": [["a", "b"]]}, expires_at=NOW),
@@ -84,5 +98,6 @@ def test_sessions_expire_after_their_disconnect_only(bdc):
 
 def test_over_long_client_ids_are_refused(bdc):
     with pytest.raises(LimitError, match="255"):
-        bdc.mqtt.save(replace(SESSION, client_id="x" * 256))
+        bdc.mqtt.save(SESSION, replace(SESSION, client_id="x" * 256))
+    assert bdc.mqtt.load() == []
     bdc.mqtt.save(replace(SESSION, client_id="x" * 255))

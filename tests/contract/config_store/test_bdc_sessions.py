@@ -1,5 +1,6 @@
 """Sessions, subscriptions, instances, tokens and the process log: what must outlive a killed process."""
 
+import multiprocessing
 import sqlite3
 import threading
 from dataclasses import replace
@@ -64,6 +65,12 @@ def test_sessions_come_back_as_they_were_saved(bdc):
     sessions = [session(), session("k2", instance="", gateway="", client_ref="", ciphered=False)]
     bdc.sessions.save(sessions)
     assert sorted(bdc.sessions.load(), key=lambda item: item.session_key) == sessions
+
+
+def test_names_that_a_client_chose_may_be_long(bdc):
+    sessions = [session(instance="i" * 70_000, client_ref="c" * 70_000)]
+    bdc.sessions.save(sessions)
+    assert bdc.sessions.load() == sessions
 
 
 def test_saving_again_replaces(bdc):
@@ -248,6 +255,49 @@ def test_threads_share_one_bdc(filled):
         thread.join()
     assert failures == []
     assert len(keys(filled)) == 160
+
+
+def _save_until_killed(url, started):
+    bdc = open_bdc(url)
+    number = 0
+    while True:
+        bdc.sessions.save([session(f"k{number}")])
+        started.put(number)
+        number += 1
+
+
+def test_what_was_saved_survives_kill_9(bdc, url):
+    context = multiprocessing.get_context("fork")
+    saved = context.SimpleQueue()
+    process = context.Process(target=_save_until_killed, args=(url, saved), daemon=True)
+    process.start()
+    acknowledged = [saved.get() for _ in range(50)]
+    process.kill()
+    process.join()
+    assert {f"k{number}" for number in acknowledged} <= keys(bdc)
+
+
+def _work(url, number, failures):
+    try:
+        bdc = open_bdc(url)
+        for turn in range(30):
+            bdc.sessions.save([session(f"{number}-{turn}")])
+            with bdc.change() as configuration:
+                configuration.settings.put(f"s{number}", turn)
+    except Exception as error:
+        failures.put(repr(error))
+
+
+def test_processes_share_one_database(bdc, url):
+    context = multiprocessing.get_context("fork")
+    failures = context.SimpleQueue()
+    processes = [context.Process(target=_work, args=(url, number, failures), daemon=True) for number in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert failures.empty()
+    assert len(keys(bdc)) == bdc.config_version() == 120
 
 
 def test_a_locked_database_is_unavailable_and_comes_back(url, bdc, tmp_path, monkeypatch):

@@ -359,6 +359,29 @@ def test_a_usuario_as_owner_of_an_ontology_is_a_warning(apply):
     assert "USUARIO" in report.warnings[0].message
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "params", "message"),
+    [
+        ("SQLLIKE", "select * from Onto where a={$P}", "{P: number}", None),
+        ("SQL", "select * from Onto where a={$P}", "{}", None),
+        ("NATIVE", "db.Onto.find({a: {$gt: {$P}}})", "{P: date}", None),
+        ("NATIVE", "{a: {$P}}", "{P: objectid}", None),
+        ("SQLLIKE", "selec * from Onto", "{}", "refused"),
+        ("SQLLIKE", "select * from Onto where b=1", "{}", "refused"),
+        ("SQLLIKE", "select * from Other", "{}", "refused"),
+        ("NATIVE", "db.Onto.find({", "{}", "refused"),
+        ("NATIVE", "{a: 1}", "{P: string}", "does not use {$P}"),
+    ],
+)
+def test_a_query_that_cannot_be_read_gives_a_warning(apply, kind, text, params, message):
+    query = (
+        f"queries:\n  - {{name: q, ontology: Onto, type: {kind}, params: {params},\n     text: {json.dumps(text)}}}\n"
+    )
+    report = apply(ontology(schema_text=SCHEMA) + query)
+    assert report.problems == ()
+    assert [message in warning.message for warning in report.warnings] == [True] * (message is not None)
+
+
 def test_cold_settings_wait_for_a_restart_and_hot_ones_do_not(apply):
     text = "sofia2: 1\nsettings:\n  hot: 1\n  cold: 2\n"
     report = apply(text, check_setting=lambda name, value: name == "hot")

@@ -212,6 +212,7 @@ def test_bad_tokens_are_refused_and_not_repeated(token):
         ("ontologies", "{name: Onto, indexes: [{fields: [a], type: hash}]}"),
         ("ontologies", "{name: Onto, indexes: [{fields: [a], kind: x}]}"),
         ("ontologies", "{name: Onto, indexes: [{fields: [a], type: 2dsphere, unique: true}]}"),
+        ("ontologies", "{name: Onto, indexes: [{fields: [a, b], type: 2dsphere}]}"),
         ("ontologies", "{name: Onto, indexes: [{fields: [a, b], expire_after: 1d}]}"),
         ("queries", "{name: q, type: CEP}"),
         ("queries", "{name: q, params: {a: color}}"),
