@@ -256,8 +256,11 @@ class MqttEndpoint:
         if not session.is_stored and session.is_blank:
             return None
         session.is_stored = True
+        return self._writer.save(session.client_id, lambda: self._snapshot(session))
+
+    def _snapshot(self, session: Session) -> StoredSession:
         left_at_s = None if session.connection is not None else time.time() - (self.clock() - session.left_at_s)
-        return self._writer.save(StoredSession(session.client_id, session.to_state(), session.expiry_s, left_at_s))
+        return StoredSession(session.client_id, session.to_state(), session.expiry_s, left_at_s)
 
     def _restore(self, sessions: Iterable[StoredSession], messages: Iterable[StoredMessage]) -> None:
         now, epoch_s = self.clock(), time.time()

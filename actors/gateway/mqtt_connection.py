@@ -117,11 +117,11 @@ class MqttConnection(MqttStream):
     def _skip_properties(self, data: bytes, at: int, end: int, topic: bytes) -> int:
         if at < end and not data[at]:
             return at + 1
-        properties, at = decode_properties(data[:end], at, codec.PUBLISH)
+        properties, size = decode_properties(data[at:end], 0, codec.PUBLISH)
         resolved = self._resolve_alias(wire.decode_text(topic), properties)
         self._is_clear = resolved.encode() == CLEAR_TOPIC
         self._topic = None
-        return at
+        return at + size
 
     def _publish_ordinary(self, head: int, body: bytes) -> None:
         """On a ``pubsub`` listener: to the subscribers of its topic, or, with ``ssap`` too, a request."""

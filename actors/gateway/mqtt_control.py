@@ -194,6 +194,9 @@ def _subscribe(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, b
         # A client that comes back believes what its SUBACK said: so it is durable first.
         def answer(done: asyncio.Future[None]) -> None:
             if done.cancelled() or done.exception() is not None:
+                for line, is_new in granted:
+                    if is_new:
+                        session.subscriptions.pop(line.filter, None)
                 connection.abort()
             elif session.connection is connection:
                 _subscribed(connection, endpoint, request.packet_id, bytes(reasons), granted)

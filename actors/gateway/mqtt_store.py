@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -100,9 +100,12 @@ class StoreWriter:
         self._waiting: list[tuple[str, list[Any], asyncio.Future[None] | None]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def save(self, session: StoredSession) -> asyncio.Future[None]:
-        """Done when the session is stored; ``StoreUnavailableError`` when it could not be."""
-        return self._ask("save", [session])
+    def save(self, client_id: str, snapshot: Callable[[], StoredSession]) -> asyncio.Future[None]:
+        """Done when the session is stored; ``StoreUnavailableError`` when it could not be.
+
+        The snapshot is taken when the write begins: many changes of one session become one write.
+        """
+        return self._ask("save", [(client_id, snapshot)])
 
     def delete(self, client_id: str) -> None:
         self._add("delete", [client_id], None)
@@ -144,7 +147,7 @@ class StoreWriter:
         taken, self._waiting = self._waiting[:end], self._waiting[end:]
         items = [item for _, some, _ in taken for item in some]
         if kind == "save":
-            items = list({session.client_id: session for session in items}.values())
+            items = [snapshot() for snapshot in dict(items).values()]
         return kind, items, [done for _, _, done in taken if done is not None]
 
     async def _write(self, kind: str, items: list[Any], waiting: list[asyncio.Future[None]]) -> None:

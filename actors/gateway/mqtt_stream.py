@@ -137,6 +137,11 @@ class MqttStream(asyncio.Protocol):
         except MqttProtocolError as error:
             self.fail(error.reason, error.message)
             return
+        except Exception:
+            # Our own fault: this client goes, the others are not to notice.
+            log.exception("an MQTT packet could not be handled", extra={"peer": self.peer})
+            self.disconnect(Reason.UNSPECIFIED)
+            return
         if self.closing_since_s:
             return
         if at < len(data):

@@ -104,10 +104,14 @@ def decode_properties(data: bytes, at: int, packet: int) -> tuple[Properties, in
     end = at + size
     if end > len(data):
         raise malformed("the properties are longer than their packet")
-    section = data[:end]
+    return _decode_section(data[at:end], packet), end
+
+
+def _decode_section(section: bytes, packet: int) -> Properties:
     found: list[tuple[int, PropertyValue]] = []
     seen: set[int] = set()
-    while at < end:
+    at = 0
+    while at < len(section):
         identifier, at = wire.decode_varint(section, at)
         kind, packets = _TABLE.get(identifier, (None, frozenset()))
         if kind is None or packet not in packets:
@@ -121,7 +125,7 @@ def decode_properties(data: bytes, at: int, packet: int) -> tuple[Properties, in
         if (kind == _BYTE and value not in (0, 1)) or (value == 0 and identifier in _NEVER_ZERO):
             raise MqttProtocolError(f"property {identifier} is out of range")
         found.append((identifier, value))
-    return tuple(found), at
+    return tuple(found)
 
 
 def _decode_value(data: bytes, at: int, kind: int) -> tuple[PropertyValue, int]:
