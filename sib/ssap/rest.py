@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -44,6 +43,7 @@ from sib.ssap.operations import (
     Update,
 )
 from sib.ssap.printing import legacy_id, one_id
+from sib.ssap.rest_text import by_id, id_in, id_of, parse_parameters
 from sib.ssap.strict_json import read_json
 from sib.ssap.text import instance_text, ms_refresh_of, object_of, params_of, query_text, replacement_text
 
@@ -53,17 +53,6 @@ RETRY_AFTER_S = 2
 """What 429 and 503 tell the client to wait."""
 
 _STATUSES = frozenset({400, 401, 429, 500, 503})
-_HEX_ID = re.compile(r"[0-9a-fA-F]{24}")
-# An id alone, as clients write it: its digits, {"$oid":"…"}, {"_id":{"$oid":"…"}}, ObjectId("…"), {"_id":ObjectId("…")}
-_WRITTEN_ID = re.compile(
-    r"""\s*\{?\s*(?:["']?_id["']?\s*:)?\s*\{?\s*(?:["']?\$oid["']?\s*:|ObjectId\s*\()?"""
-    r"""\s*["']?([0-9a-fA-F]{24})["']?\s*[})\s]*"""
-)
-# The member _id in the text of an instance that is not strict JSON.
-_ID_MEMBER = re.compile(
-    r"""["']?_id["']?\s*:\s*(?:\{\s*["']?\$oid["']?\s*:|ObjectId\s*\()\s*["']?([0-9a-fA-F]{24})["']?\s*[})]"""
-)
-_BLANKS = frozenset({"", "null"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +108,14 @@ def read_call(method: str, tail: str, query_string: bytes, body: bytes) -> RestC
         verb, read = reader
         if method != verb:
             raise UnsupportedError(f"{tail} takes {verb}, not {method}")
-        return read(_parameters(query_string), body)
+        return read(parse_parameters(query_string), body)
     if tail:
         read_instance = _INSTANCE_VERBS.get(method)
         if read_instance is None:
             raise UnsupportedError(
                 f"{method} is not for one instance: use GET or DELETE, or PUT on the resource itself"
             )
-        return read_instance(tail, _parameters(query_string))
+        return read_instance(tail, parse_parameters(query_string))
     read_resource = _RESOURCE_VERBS.get(method)
     if read_resource is None:
         raise UnsupportedError(f"{method} is not for this resource: use GET, POST, PUT or DELETE")
@@ -198,7 +187,7 @@ def _read_put(query_string: bytes, body: bytes) -> RestCall:
     data = replacement_text(resource.get("data"))
     if data is None:
         raise MalformedMessageError("data is missing: send the whole new instance with its _id")
-    criterion = _by_id(_id_in(data))
+    criterion = by_id(id_in(data))
     return _resource_call(MessageType.UPDATE, resource, Update(data, criterion, QueryType.NATIVE))
 
 
@@ -206,25 +195,25 @@ def _read_delete(query_string: bytes, body: bytes) -> RestCall:
     resource = _resource(body)
     data = resource.get("data")
     text = data if isinstance(data, str) else orjson.dumps(data).decode()
-    call = _resource_call(MessageType.DELETE, resource, Delete(_by_id(_id_in(text)), QueryType.NATIVE))
+    call = _resource_call(MessageType.DELETE, resource, Delete(by_id(id_in(text)), QueryType.NATIVE))
     call.is_one_instance = True
     return call
 
 
 def _read_get(query_string: bytes, body: bytes) -> RestCall:
-    parameters = _parameters(query_string)
+    parameters = parse_parameters(query_string)
     query, query_type = _query_of(parameters)
     operation = Query(query, query_type, _arguments(parameters.get("$queryarguments")))
     return _parameter_call(MessageType.QUERY, parameters, operation)
 
 
 def _get_instance(tail: str, parameters: dict[str, str]) -> RestCall:
-    operation = Query(_by_id(_id_of(tail)), QueryType.NATIVE)
+    operation = Query(by_id(id_of(tail)), QueryType.NATIVE)
     return _parameter_call(MessageType.QUERY, parameters, operation)
 
 
 def _delete_instance(tail: str, parameters: dict[str, str]) -> RestCall:
-    call = _parameter_call(MessageType.DELETE, parameters, Delete(_by_id(_id_of(tail)), QueryType.NATIVE))
+    call = _parameter_call(MessageType.DELETE, parameters, Delete(by_id(id_of(tail)), QueryType.NATIVE))
     call.is_one_instance = True
     return call
 
@@ -343,40 +332,6 @@ def _request(
     return Request(message_type, session_key, ontology, None, dialect, is_told, operation)  # type: ignore[arg-type]
 
 
-def _parameters(query_string: bytes) -> dict[str, str]:
-    """The ``$`` parameters by lower-case name; those that are empty or the text "null" are left out, but for $query.
-
-    Clients write the values raw: an ampersand within quotes, and in the query part of an endpoint, belongs to the
-    value. Other names (cache busters) are ignored.
-    """
-    raw: dict[str, str] = {}
-    name = ""
-    for part in query_string.decode("utf-8", "surrogateescape").split("&"):
-        key, equals, value = part.partition("=")
-        if key[:1] == "$" or key[:3] == "%24":
-            name = "$" + key.removeprefix("%24").removeprefix("$").lower()
-            raw.setdefault(name, value if equals else "")
-        elif name and _goes_on(name, raw[name]):
-            raw[name] += "&" + part
-    values = {name: _decoded(name, value) for name, value in raw.items()}
-    return {name: value for name, value in values.items() if value not in _BLANKS or name == "$query"}
-
-
-def _goes_on(name: str, value: str) -> bool:
-    """Whether the value so far cannot be whole."""
-    return value.count('"') % 2 == 1 or value.count("'") % 2 == 1 or (name == "$endpoint" and "?" in value)
-
-
-def _decoded(name: str, value: str) -> str:
-    if name == "$endpoint" and "://" in value:
-        return value.strip()  # it came raw: its own escapes are part of it
-    encoded = unquote_to_bytes(value.replace("+", " ").encode("utf-8", "surrogateescape"))
-    try:
-        return encoded.decode()
-    except UnicodeDecodeError:
-        return encoded.decode("latin-1")  # as Node.js writes what it does not escape
-
-
 def _query_of(parameters: dict[str, str]) -> tuple[str, QueryType]:
     text = _needed(parameters, "$query", may_be_empty=True)
     name = parameters.get("$querytype", "SQLLIKE").strip()
@@ -411,31 +366,6 @@ def _insert_many(items: list[Any]) -> InsertMany:
     if len(items) > INSTANCES_PER_POST_MAX:
         raise LimitError(f"data holds {len(items)} instances; at most {INSTANCES_PER_POST_MAX} are taken at once")
     return InsertMany(tuple(item if isinstance(item, str) else orjson.dumps(item) for item in items))
-
-
-def _id_in(data: str) -> str:
-    """The id that the text of an instance, or of a mere reference to one, names."""
-    try:
-        named = orjson.loads(data)["_id"]
-        oid = named["$oid"] if isinstance(named, dict) else named
-    except (ValueError, TypeError, KeyError):
-        match = _WRITTEN_ID.fullmatch(data) or _ID_MEMBER.search(data)
-        oid = match and match[1]
-    if isinstance(oid, str) and _HEX_ID.fullmatch(oid):
-        return oid
-    raise MalformedMessageError('data must name the instance: {"_id":{"$oid":"24 hexadecimal digits"}, ...}')
-
-
-def _id_of(tail: str) -> str:
-    """The id in a path: bare, or in one of the forms that clients write (dotnet-api sends a reference as JSON)."""
-    match = _WRITTEN_ID.fullmatch(tail)
-    return match[1] if match else tail
-
-
-def _by_id(oid: str) -> str:
-    """The native criterion for one instance; what is not an id matches nothing."""
-    value: Any = {"$oid": oid.lower()} if _HEX_ID.fullmatch(oid) else oid
-    return orjson.dumps({"_id": value}).decode()
 
 
 def _flag(value: Any) -> bool:

@@ -265,6 +265,16 @@ class TestQuery:
         except SibError:
             pass
 
+    @pytest.mark.parametrize("piece", ["&", "&'", '&"a', "&$query='", " ", "+", "%", "{", "_id:"])
+    def test_long_targets_and_bodies_take_no_long_time(self, piece):
+        """Quadratic reading would take minutes here, the test's time-out is far below."""
+        text = "$query='" + piece * (250_000 // len(piece))
+        call("GET", "", text)
+        call("GET", text)
+        for method in ("PUT", "DELETE"):
+            with pytest.raises(MalformedMessageError):
+                call(method, "", "", {"data": piece * 500_000})
+
 
 class TestSubPaths:
     def test_config(self):
