@@ -289,6 +289,8 @@ def _compound_accesses(index: IndexInfo, conditions: list[Condition]) -> Iterato
             yield from (KeyRange(index, low, high, is_bounded=bool(prefix)) for low, high in ranges)
         elif ranges:
             yield KeyRange(index, max(low for low, _ in ranges), min(high for _, high in ranges), bool(prefix))
+        if ranges:
+            return
         break
     if prefix:
         yield KeyRange(index, prefix[:KEY_BYTES_MAX], _last_with(prefix))
