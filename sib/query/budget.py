@@ -157,21 +157,19 @@ def check_made_value(value: object, budget: Budget) -> None:
     """
     if not isinstance(value, (dict, list)):
         return
-    level: list[object] = [value]
+    level: list[dict[str, object] | list[object]] = [value]
     nodes = depth = 0
     while level:
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-            if nodes + len(inner) > MAX_VALUE_NODES:
-                raise LimitError(f"the query makes a document of more than {MAX_VALUE_NODES} values: make it smaller")
-        nodes += len(inner)
         depth += 1
         if depth > MAX_VALUE_DEPTH:
             raise LimitError(f"the query makes a document of more than {MAX_VALUE_DEPTH} levels: make it flatter")
+        inner: list[dict[str, object] | list[object]] = []
+        for container in level:
+            nodes += len(container)
+            if nodes > MAX_VALUE_NODES:
+                raise LimitError(f"the query makes a document of more than {MAX_VALUE_NODES} values: make it smaller")
+            items = container.values() if isinstance(container, dict) else container
+            inner.extend(item for item in items if isinstance(item, (dict, list)))
         level = inner
     budget.spend(nodes // 16)
 

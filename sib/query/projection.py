@@ -198,8 +198,6 @@ def _read_positional(plan: _Plan, path: str, value: Any, filter_spec: Mapping[st
 
 def _compute(value: Any, context: Context) -> Expression:
     evaluate = compile_expression(value, context)
-    if isinstance(value, str):
-        return evaluate
 
     def checked(document: Any, variables: Mapping[str, Any]) -> Any:
         made = evaluate(document, variables)

@@ -155,7 +155,10 @@ def evaluate(expression, document=DOCUMENT, context=None):
         ({"$regexMatch": {"input": "$s", "regex": "^h", "options": "i"}}, True),
         ({"$regexMatch": {"input": "$s", "regex": Regex("OLA", "i")}}, True),
         ({"$regexMatch": {"input": "$null", "regex": "x"}}, False),
-        ({"$regexFind": {"input": "año 2024", "regex": "(\\d)(\\d)"}}, {"match": "20", "idx": 4, "captures": ["2", "0"]}),
+        (
+            {"$regexFind": {"input": "año 2024", "regex": "(\\d)(\\d)"}},
+            {"match": "20", "idx": 4, "captures": ["2", "0"]},
+        ),
         ({"$regexFind": {"input": "x", "regex": "y"}}, None),
         (
             {"$regexFindAll": {"input": "a1b2", "regex": "[a-z](\\d)"}},
@@ -270,36 +273,98 @@ def evaluate(expression, document=DOCUMENT, context=None):
         ({"$year": "$null"}, None),
         ({"$dateToString": {"date": "$d"}}, "2024-02-29T13:45:10.123Z"),
         ({"$dateToString": {"date": "$d", "format": "%Y-%m-%d"}}, "2024-02-29"),
-        ({"$dateToString": {"date": "$d", "format": "%d/%m/%Y %H:%M:%S.%L %j %u %U %V %G %%"}}, "29/02/2024 13:45:10.123 060 4 08 09 2024 %"),
+        (
+            {"$dateToString": {"date": "$d", "format": "%d/%m/%Y %H:%M:%S.%L %j %u %U %V %G %%"}},
+            "29/02/2024 13:45:10.123 060 4 08 09 2024 %",
+        ),
         ({"$dateToString": {"date": "$d", "format": "%H:%M %z %Z", "timezone": "Europe/Madrid"}}, "14:45 +0100 60"),
         ({"$dateToString": {"date": "$nothing", "onNull": "-"}}, "-"),
         ({"$dateFromString": {"dateString": "2017-02-08T12:10:40.787"}}, datetime(2017, 2, 8, 12, 10, 40, 787_000)),
-        ({"$dateFromString": {"dateString": "2017-02-08T12:10:40.787+02:00"}}, datetime(2017, 2, 8, 10, 10, 40, 787_000)),
+        (
+            {"$dateFromString": {"dateString": "2017-02-08T12:10:40.787+02:00"}},
+            datetime(2017, 2, 8, 10, 10, 40, 787_000),
+        ),
         ({"$dateFromString": {"dateString": "2017-02-08", "timezone": "America/New_York"}}, datetime(2017, 2, 8, 5)),
-        ({"$dateFromString": {"dateString": "08/02/2017 13.05", "format": "%d/%m/%Y %H.%M"}}, datetime(2017, 2, 8, 13, 5)),
+        (
+            {"$dateFromString": {"dateString": "08/02/2017 13.05", "format": "%d/%m/%Y %H.%M"}},
+            datetime(2017, 2, 8, 13, 5),
+        ),
         ({"$dateFromString": {"dateString": "x", "onError": "bad"}}, "bad"),
         ({"$dateFromString": {"dateString": "$nothing", "onNull": "none"}}, "none"),
         ({"$dateFromParts": {"year": 2017, "month": 2, "day": 8, "hour": 12}}, datetime(2017, 2, 8, 12)),
         ({"$dateFromParts": {"year": 2017, "month": 14}}, datetime(2018, 2, 1)),
         ({"$dateFromParts": {"isoWeekYear": 2017, "isoWeek": 6, "isoDayOfWeek": 3}}, datetime(2017, 2, 8)),
-        ({"$dateFromParts": {"year": 2016, "month": 12, "day": 31, "hour": 23, "timezone": "America/New_York"}}, datetime(2017, 1, 1, 4)),
+        (
+            {"$dateFromParts": {"year": 2016, "month": 12, "day": 31, "hour": 23, "timezone": "America/New_York"}},
+            datetime(2017, 1, 1, 4),
+        ),
         (
             {"$dateToParts": {"date": "$d"}},
             {"year": 2024, "month": 2, "day": 29, "hour": 13, "minute": 45, "second": 10, "millisecond": 123},
         ),
         (
             {"$dateToParts": {"date": "$d", "iso8601": True}},
-            {"isoWeekYear": 2024, "isoWeek": 9, "isoDayOfWeek": 4, "hour": 13, "minute": 45, "second": 10, "millisecond": 123},
+            {
+                "isoWeekYear": 2024,
+                "isoWeek": 9,
+                "isoDayOfWeek": 4,
+                "hour": 13,
+                "minute": 45,
+                "second": 10,
+                "millisecond": 123,
+            },
         ),
         ({"$dateAdd": {"startDate": "$d", "unit": "year", "amount": 1}}, datetime(2025, 2, 28, 13, 45, 10, 123_000)),
         ({"$dateAdd": {"startDate": datetime(2020, 10, 31), "unit": "month", "amount": 1}}, datetime(2020, 11, 30)),
-        ({"$dateAdd": {"startDate": datetime(2024, 3, 30, 12), "unit": "day", "amount": 1, "timezone": "Europe/Madrid"}}, datetime(2024, 3, 31, 11)),
-        ({"$dateAdd": {"startDate": datetime(2024, 3, 30, 12), "unit": "hour", "amount": 24, "timezone": "Europe/Madrid"}}, datetime(2024, 3, 31, 12)),
-        ({"$dateSubtract": {"startDate": "$d", "unit": "week", "amount": 1}}, datetime(2024, 2, 22, 13, 45, 10, 123_000)),
+        (
+            {
+                "$dateAdd": {
+                    "startDate": datetime(2024, 3, 30, 12),
+                    "unit": "day",
+                    "amount": 1,
+                    "timezone": "Europe/Madrid",
+                }
+            },
+            datetime(2024, 3, 31, 11),
+        ),
+        (
+            {
+                "$dateAdd": {
+                    "startDate": datetime(2024, 3, 30, 12),
+                    "unit": "hour",
+                    "amount": 24,
+                    "timezone": "Europe/Madrid",
+                }
+            },
+            datetime(2024, 3, 31, 12),
+        ),
+        (
+            {"$dateSubtract": {"startDate": "$d", "unit": "week", "amount": 1}},
+            datetime(2024, 2, 22, 13, 45, 10, 123_000),
+        ),
         ({"$dateDiff": {"startDate": datetime(2021, 1, 1), "endDate": datetime(2021, 3, 1), "unit": "day"}}, Int64(59)),
-        ({"$dateDiff": {"startDate": datetime(2020, 12, 31, 23, 59), "endDate": datetime(2021, 1, 1), "unit": "year"}}, Int64(1)),
+        (
+            {
+                "$dateDiff": {
+                    "startDate": datetime(2020, 12, 31, 23, 59),
+                    "endDate": datetime(2021, 1, 1),
+                    "unit": "year",
+                }
+            },
+            Int64(1),
+        ),
         ({"$dateDiff": {"startDate": datetime(2021, 1, 2), "endDate": datetime(2021, 1, 3), "unit": "week"}}, Int64(1)),
-        ({"$dateDiff": {"startDate": datetime(2021, 1, 3), "endDate": datetime(2021, 1, 4), "unit": "week", "startOfWeek": "Monday"}}, Int64(1)),
+        (
+            {
+                "$dateDiff": {
+                    "startDate": datetime(2021, 1, 3),
+                    "endDate": datetime(2021, 1, 4),
+                    "unit": "week",
+                    "startOfWeek": "Monday",
+                }
+            },
+            Int64(1),
+        ),
         ({"$dateDiff": {"startDate": "$d", "endDate": datetime(2024, 2, 29, 12), "unit": "hour"}}, Int64(-1)),
         ({"$dateTrunc": {"date": "$d", "unit": "hour"}}, datetime(2024, 2, 29, 13)),
         ({"$dateTrunc": {"date": "$d", "unit": "minute", "binSize": 15}}, datetime(2024, 2, 29, 13, 45)),
@@ -442,9 +507,18 @@ ARGUMENT_NAMES = st.sampled_from(["input", "in", "cond", "date", "unit", "amount
                                   "regex", "find", "replacement", "initialValue", "sortBy", "field", "value", "dateString", "as"])  # fmt: skip
 EXPRESSIONS = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(NAMES), inner | st.lists(inner, min_size=1, max_size=3), min_size=1, max_size=1)
-    | st.dictionaries(st.sampled_from(NAMES), st.dictionaries(ARGUMENT_NAMES, inner, min_size=1, max_size=3), min_size=1, max_size=1),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(NAMES), inner | st.lists(inner, min_size=1, max_size=3), min_size=1, max_size=1
+        )
+        | st.dictionaries(
+            st.sampled_from(NAMES),
+            st.dictionaries(ARGUMENT_NAMES, inner, min_size=1, max_size=3),
+            min_size=1,
+            max_size=1,
+        )
+    ),
     max_leaves=6,
 )
 

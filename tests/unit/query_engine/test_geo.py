@@ -88,7 +88,22 @@ def test_forms_of_stored_points(stored):
     assert not holds({"$geoWithin": {"$geometry": SPAIN}}, stored)
 
 
-@pytest.mark.parametrize("stored", [None, 5, "x", [], [1], ["a", "b"], {}, {"type": "Point"}, point([1]), point(["a", 2]), {"type": "Nothing", "coordinates": []}])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        5,
+        "x",
+        [],
+        [1],
+        ["a", "b"],
+        {},
+        {"type": "Point"},
+        point([1]),
+        point(["a", 2]),
+        {"type": "Nothing", "coordinates": []},
+    ],
+)
 def test_what_is_no_geometry_never_matches(stored):
     for condition in (
         {"$geoWithin": {"$geometry": SQUARE}},
