@@ -112,9 +112,9 @@ class QueryWorker:
         if plan.order:
             found = sort_documents(found, list(plan.order))
         limit = row_cap if plan.limit is None else min(plan.limit, row_cap)
-        found = found[plan.skip : plan.skip + limit]
         if plan.is_count:
             return _printed(len(found), is_one)
+        found = found[plan.skip : plan.skip + limit]
         if plan.columns is not None:
             found = [{column: row.get(column) for column in plan.columns} for row in found]
         return _printed(found, is_one)

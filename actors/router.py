@@ -248,7 +248,7 @@ class Router:
         if update.query_type.is_sql_like:
             plan: plans.Plan = self._plan_write(update.query, update.query_type, ontology)
         else:
-            plan = plan_native(update.query, ontology=ontology, now=self._core.utc_now)
+            plan = self._core.plans.native(update.query, ontology)
         if isinstance(plan, plans.Find) and update.data is not None:
             self._authorize("UPDATE", plan.ontology, lease)
             data = encode_update(plan.filter, replacement=update.data, multi=True)
@@ -291,9 +291,9 @@ class Router:
         if query_type.is_sql_like:
             if not text:
                 raise SqlSyntaxError("the statement is empty: send it in query")
-            return plan_sql(text, lookup=self._core.catalog.ontology)
+            return self._core.plans.sql(text)
         if query_type is QueryType.NATIVE:
-            return plan_native(text, ontology=ontology, now=self._core.utc_now)
+            return self._core.plans.native(text, ontology)
         raise UnsupportedError(f"queryType {query_type} is for queries; write with NATIVE or SQLLIKE")
 
     async def _write(self, kind: int, lease: HeldLease, ontology: str, data: bytes) -> Any:
@@ -371,16 +371,18 @@ class Router:
                 raise DefinedQueryNotFoundError(f"there is no predefined query {text!r}; check its name")
             bound = bind_parameters(params, defined.params)
             if QueryType(defined.type).is_sql_like:
-                return plan_sql(defined.text, lookup=self._core.catalog.ontology, parameters=bound)
+                return plan_sql(
+                    defined.text, lookup=self._core.catalog.ontology, now=self._core.utc_now, parameters=bound
+                )
             return plan_native(defined.text, ontology=defined.ontology, now=self._core.utc_now, parameters=bound)
         if query_type.is_sql_like:
             if not text:
                 raise SqlSyntaxError("the statement is empty; write for example select * from ONTOLOGY limit 3")
-            return plan_sql(text, lookup=self._core.catalog.ontology)
+            return self._core.plans.sql(text)
         if query_type is QueryType.NATIVE:
             if is_empty(text) and ontology and ontology not in self._core.catalog.ontologies:
                 raise OntologyNotFoundError(f"there is no ontology {ontology!r}; check its name or create it")
-            return plan_native(text, ontology=ontology, now=self._core.utc_now)
+            return self._core.plans.native(text, ontology)
         raise NotConfiguredError(f"queries of type {query_type} are not configured on this platform")
 
     async def _query_bdc(self, request: Request, query: ops.Query, lease: HeldLease) -> Answer:

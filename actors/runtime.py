@@ -152,6 +152,8 @@ def start_ray(temp_folder: Path, *, environment: Mapping[str, str], token_file: 
     os.environ.update(RESTART_ENVIRONMENT)
     os.environ.update(environment)
     os.environ.pop("RAY_ADDRESS", None)
+    # Without this Ray takes the machine's outer address even for one node, and listens there.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file)
     import ray

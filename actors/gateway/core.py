@@ -25,6 +25,7 @@ from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease
 from sib.access import Rights
 from sib.errors import AuthenticationError, StoreUnavailableError
+from sib.query.cache import PlanCache
 from sib.ssap.answers import InsertAnswerTemplate
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect
@@ -83,6 +84,7 @@ class GatewayCore:
         self.metrics = GatewayMetrics(kind)
         self.bdc = open_bdc(config.bdc_url)
         self.catalog = LiveCatalog(self.bdc)
+        self.plans = PlanCache(lookup=self.catalog.ontology, now=self.utc_now)
         self.leases: dict[str, HeldLease] = {}
         self.now_s = time.time()
         self.capped = 0

@@ -17,7 +17,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from actors.gateway.mqtt_connection import MqttConnection
-from actors.gateway.mqtt_options import NOT_SUBSCRIBED, ListenerOptions, MqttHost, MqttLimits, MqttStats, SsapChannel
+from actors.gateway.mqtt_delivery import MqttDelivery
+from actors.gateway.mqtt_options import ListenerOptions, MqttHost, MqttLimits, MqttStats, SsapChannel
 from actors.gateway.mqtt_pubsub import PubSub
 from actors.gateway.mqtt_store import (
     MemorySessionStore,
@@ -28,9 +29,8 @@ from actors.gateway.mqtt_store import (
 )
 from actors.gateway.mqtt_stream import MqttStream
 from sib.mqtt.errors import Reason
-from sib.mqtt.kp_topics import INDICATION, OWN_TOPICS, own_topic, own_topic_kind
-from sib.mqtt.properties import from_json, to_json
-from sib.mqtt.session import PACKET_ID_MAX, Message, Session
+from sib.mqtt.kp_topics import OWN_TOPICS, own_topic, own_topic_kind
+from sib.mqtt.session import PACKET_ID_MAX, Session
 from sib.mqtt.topics import split_share
 
 __all__ = [
@@ -75,14 +75,13 @@ class MqttEndpoint:
         self.connections: set[MqttConnection] = set()
         self.sessions: dict[str, Session] = {}
         self.partial_bytes = 0
-        self.queue_bytes = 0
         self._store = store
         self._writer = StoreWriter(store, self.stats) if store is not None else None
+        self.delivery = MqttDelivery(self, self._writer)
         self._away: dict[str, Session] = {}
         """Sessions without a connection."""
         self._counts: dict[int, int] = {}
         """Connections by listener (the identity of its options)."""
-        self._number = 0
         self._dirty: list[MqttStream] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._swept_at_s = self.clock()
@@ -199,7 +198,7 @@ class MqttEndpoint:
         if connection.options.ssap:
             connection.channel = self.host.connected(connection)
         connection.send_again()
-        self.pump(session)
+        self.delivery.pump(session)
 
     def detach(self, connection: MqttConnection) -> None:
         """The client is gone. Its session goes on if it is persistent. Does nothing the second time."""
@@ -237,7 +236,7 @@ class MqttEndpoint:
             group, plain = split_share(pattern) or (None, pattern)
             self.pubsub.unsubscribe(session, plain, group)
         session.subscriptions.clear()
-        self.queue_bytes -= session.queue_bytes
+        self.delivery.discard(session)
         self._away.pop(session.client_id, None)
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
@@ -276,27 +275,13 @@ class MqttEndpoint:
                 group, plain = split_share(pattern) or (None, pattern)
                 if own_topic_kind(pattern, stored.client_id) is None:
                     self.pubsub.subscribe(session, plain, subscription, group)
-        for entry in messages:
-            owner = self.sessions.get(entry.client_id)
-            self._number = max(self._number, entry.number)
-            if owner is not None:
-                expires_at_s = None if entry.expires_at_s is None else now + entry.expires_at_s - epoch_s
-                message = Message(
-                    entry.topic,
-                    entry.payload,
-                    entry.qos,
-                    is_retain=entry.is_retain,
-                    properties=from_json(entry.properties),
-                    expires_at_s=expires_at_s,
-                )
-                message.number = entry.number
-                self._queue(owner, message)
+        self.delivery.restore(messages)
 
     # Messages to clients
 
     def indicate(self, client_id: str, payload: bytes) -> asyncio.Future[None] | None:
         """Send one INDICATION to a client's topic of indications; see ``deliver_indications``."""
-        return self._deliver_own([(client_id, payload)])
+        return self.delivery.indicate([(client_id, payload)])
 
     async def deliver_indications(self, indications: Iterable[tuple[str, bytes]]) -> None:
         """Send INDICATIONs, in order per client. When this returns, those for persistent sessions are durable.
@@ -307,132 +292,9 @@ class MqttEndpoint:
         Raises:
             StoreUnavailableError: Retryable. Those for persistent sessions were not sent; the others were.
         """
-        waiting = self._deliver_own(indications)
+        waiting = self.delivery.indicate(indications)
         if waiting is not None:
             await waiting
-
-    def _deliver_own(self, indications: Iterable[tuple[str, bytes]]) -> asyncio.Future[None] | None:
-        numbered: list[tuple[Session, Message]] = []
-        for client_id, payload in indications:
-            session = self.sessions.get(client_id)
-            if session is None:
-                self.stats.dropped_offline += 1
-                continue
-            topic = own_topic(INDICATION, client_id)
-            subscription = session.subscriptions.get(topic)
-            connection: MqttConnection | None = session.connection
-            if subscription is not None and subscription.qos and session.is_persistent:
-                self.stats.indications_sent += 1
-                numbered.append((session, Message(topic, payload, subscription.qos)))
-            elif connection is not None:
-                connection._send_own(INDICATION, payload)
-            else:
-                self.stats.dropped_offline += 1
-        return self.deliver_all(numbered) if numbered else None
-
-    def deliver_all(self, deliveries: list[tuple[Session, Message]]) -> asyncio.Future[None] | None:
-        """Deliver messages; those of QoS 1 and 2 for persistent sessions are stored first.
-
-        Returns what to wait for until they are durable; None = nothing.
-        """
-        writer = self._writer
-        durable: list[tuple[Session, Message]] = []
-        for session, message in deliveries:
-            if writer is not None and message.qos and session.is_persistent:
-                self._number += 1
-                message.number = self._number
-                durable.append((session, message))
-            else:
-                self.deliver(session, message)
-        if writer is None or not durable:
-            return None
-        stored = writer.enqueue([self._stored_message(session, message) for session, message in durable])
-
-        def go_on(done: asyncio.Future[None]) -> None:
-            if not done.cancelled() and done.exception() is None:
-                for session, message in durable:
-                    self.deliver(session, message)
-
-        stored.add_done_callback(go_on)
-        return stored
-
-    def _stored_message(self, session: Session, message: Message) -> StoredMessage:
-        expires_at_s = None
-        if message.expires_at_s is not None:
-            expires_at_s = time.time() + message.expires_at_s - self.clock()
-        properties = message.properties + tuple((11, identifier) for identifier in message.subscription_ids)
-        return StoredMessage(
-            session.client_id,
-            message.number,
-            message.topic,
-            message.payload,
-            message.qos,
-            message.is_retain,
-            to_json(properties),
-            expires_at_s,
-        )
-
-    def deliver(self, session: Session, message: Message) -> None:
-        """Send a message now, or let it wait: for the client, for room in its window."""
-        connection: MqttConnection | None = session.connection
-        if not message.qos:
-            if connection is not None:
-                connection.send(message)
-            else:
-                self.stats.dropped_offline += 1
-        elif connection is not None and connection.has_room and not session.queue_count:
-            if not connection.send_numbered(message):
-                self.forget(session, message)
-        elif connection is not None or (session.is_persistent and self.sessions.get(session.client_id) is session):
-            self._queue(session, message)
-        else:
-            self.stats.dropped_offline += 1
-
-    def _queue(self, session: Session, message: Message) -> None:
-        before = session.queue_bytes
-        if self.queue_bytes + message.size_bytes > self.limits.queue_bytes_all_max:
-            dropped = [message]
-        else:
-            dropped = session.enqueue(message, self.limits.queue)
-        self.queue_bytes += session.queue_bytes - before
-        if dropped:
-            if not self.stats.dropped_queue_full % 1000:
-                log.warning("mqtt queue full", extra={"client_id": session.client_id, "waiting": session.queue_count})
-            self.stats.dropped_queue_full += len(dropped)
-            for lost in dropped:
-                self.forget(session, lost)
-
-    def pump(self, session: Session) -> None:
-        """Send what waits, as far as the window goes."""
-        connection: MqttConnection | None = session.connection
-        while connection is not None and session.queue_count and connection.has_room:
-            before = session.queue_bytes
-            message = session.dequeue()
-            self.queue_bytes += session.queue_bytes - before
-            if message is not None and not connection.send_numbered(message):
-                self.forget(session, message)
-
-    def finished(self, connection: MqttConnection, packet_id: int) -> None:
-        """The client has a message (PUBACK, PUBCOMP) or does not want it."""
-        session = connection.session
-        if session is not None:
-            message = session.finish(packet_id)
-            if message is not None and message.number:
-                self.forget(session, message)
-            if session.queue_count:
-                self.pump(session)
-
-    def forget(self, session: Session, message: Message) -> None:
-        """A message need not be stored any longer."""
-        if message.number and self._writer is not None:
-            self._writer.dequeue(session.client_id, message.number)
-            message.number = 0
-
-    def granted_indications(self, client_id: str) -> int:
-        """QoS of the client's subscription to its indications, ``NOT_SUBSCRIBED`` (-1) if there is none."""
-        session = self.sessions.get(client_id)
-        subscription = session.subscriptions.get(own_topic(INDICATION, client_id)) if session else None
-        return subscription.qos if subscription else NOT_SUBSCRIBED
 
     # Once a second
 

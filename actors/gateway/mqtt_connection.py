@@ -15,12 +15,13 @@ import orjson
 
 from actors.gateway import mqtt_control
 from actors.gateway.mqtt_options import NOT_SUBSCRIBED, ListenerOptions, SsapChannel
-from actors.gateway.mqtt_stream import HOST_BUSY, PEER_SLOW, WINDOW_FULL, MqttStream
+from actors.gateway.mqtt_outgoing import MqttOutgoing
+from actors.gateway.mqtt_stream import HOST_BUSY, WINDOW_FULL
 from sib.mqtt import codec, wire
 from sib.mqtt.errors import MqttProtocolError, Reason, malformed
 from sib.mqtt.framing import OversizedPublish
 from sib.mqtt.kp_topics import ANSWER, CLEAR_TOPIC, COMMAND, INDICATION, REQUEST_TOPICS, own_topic
-from sib.mqtt.properties import Properties, Property, decode_properties, encode_properties, number_in
+from sib.mqtt.properties import Properties, Property, decode_properties, number_in
 from sib.mqtt.session import Message, Session
 from sib.mqtt.topics import is_topic_name
 
@@ -31,7 +32,7 @@ NO_GRANTS = (NOT_SUBSCRIBED, NOT_SUBSCRIBED, NOT_SUBSCRIBED)
 _PUBACK, _PUBREC = b"\x40\x02", b"\x50\x02"
 
 
-class MqttConnection(MqttStream):
+class MqttConnection(MqttOutgoing):
     """One client's connection, from its CONNECT on together with its session."""
 
     __slots__ = (
@@ -44,30 +45,19 @@ class MqttConnection(MqttStream):
         "_is_clear",
         "_topic",
         "_undecided",
-        "alias_out_max",
         "aliases_in",
-        "aliases_out",
         "channel",
         "client_id",
-        "in_flight_max",
         "is_surplus",
-        "packet_bytes_max",
-        "session",
     )
 
     def __init__(self, endpoint: MqttEndpoint, options: ListenerOptions) -> None:
         super().__init__(endpoint, options)
         self.client_id = ""
-        self.session: Session | None = None
         self.channel: SsapChannel | None = None
         self.is_surplus = False
         """Above ``connections_max``: its CONNECT is refused."""
-        self.in_flight_max = endpoint.limits.in_flight_max
-        self.packet_bytes_max = 0
-        """Longest packet that the client takes; 0 = any."""
-        self.alias_out_max = 0
         self.aliases_in: dict[int, str] | None = None
-        self.aliases_out: dict[str, int] | None = None
         self._topic: bytes | None = None
         self._is_clear = False
         self._undecided = 0
@@ -254,7 +244,7 @@ class MqttConnection(MqttStream):
         On a closed connection it is dropped.
         """
         if self._answer_qos:
-            self._send_own(ANSWER, payload)
+            self.send_own(ANSWER, payload)
             return
         # At QoS 0 all answers of one length begin alike: INSERT's nearly always do.
         if len(payload) != self._front_size and not self._make_front(len(payload)):
@@ -278,7 +268,7 @@ class MqttConnection(MqttStream):
 
     def command(self, payload: bytes) -> None:
         """Send a command to the topic of commands."""
-        self._send_own(COMMAND, payload)
+        self.send_own(COMMAND, payload)
 
     def abort(self, reason: int = Reason.UNSPECIFIED) -> None:
         """Close without acknowledging what is undecided, so that the client sends it again. MQTT 5 gets ``reason``."""
@@ -312,7 +302,8 @@ class MqttConnection(MqttStream):
     def granted(self, kind: int) -> int:
         return self._grants[kind]
 
-    def _send_own(self, kind: int, payload: bytes) -> None:
+    def send_own(self, kind: int, payload: bytes) -> None:
+        """Send to one of the client's own topics, or let it wait for the SUBSCRIBE."""
         if self._transport is None or self.session is None or self.closing_since_s:
             return
         qos = self._grants[kind]
@@ -352,7 +343,7 @@ class MqttConnection(MqttStream):
             stats.indications_sent += 1
         else:
             stats.commands_sent += 1
-        self._endpoint.deliver(self.session, Message(own_topic(kind, self.client_id), payload, qos))  # type: ignore[arg-type]
+        self._endpoint.delivery.send(self.session, Message(own_topic(kind, self.client_id), payload, qos))  # type: ignore[arg-type]
 
     def _make_front(self, size: int) -> bool:
         """What stands before the payload of an answer at QoS 0. False: the client takes none so long."""
@@ -364,101 +355,18 @@ class MqttConnection(MqttStream):
         self._front, self._front_size = front, size
         return True
 
-    # Messages to the client
-
-    def send(self, message: Message) -> bool:
-        """Send a message of QoS 0. False: it has expired, is too long for the client, or the client is too slow."""
-        if self._pauses & PEER_SLOW and self.write_buffer_bytes > self._endpoint.limits.write_buffer_bytes_max:
-            self._endpoint.stats.dropped_slow_reader += 1
-            return False
-        packet = self._encode(message, 0, is_dup=False)
-        if packet is None:
-            return False
-        self.write(packet)
-        return True
-
-    def send_numbered(self, message: Message) -> bool:
-        """Send a message of QoS 1 or 2 and keep it in the session until it is acknowledged."""
-        session: Session = self.session  # type: ignore[assignment]
-        packet_id = session.start(message)
-        packet = self._encode(message, packet_id, is_dup=False)
-        if packet is None:
-            session.finish(packet_id)
-            return False
-        self.write(packet)
-        return True
-
-    def send_again(self) -> None:
-        """On a new connection: everything that was on its way, in its old order."""
-        session: Session = self.session  # type: ignore[assignment]
-        for packet_id, message in session.unfinished():
-            if message is None:
-                self.write(codec.encode_acknowledgement(codec.PUBREL, packet_id, 0, self.version))
-                continue
-            packet = self._encode(message, packet_id, is_dup=True)
-            if packet is None:
-                session.finish(packet_id)
-                self._endpoint.forget(session, message)
-            else:
-                self.write(packet)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more message of QoS 1 or 2 may be on its way."""
-        session = self.session
-        return session is not None and session.in_flight_count < self.in_flight_max and not self._pauses & PEER_SLOW
-
-    def _encode(self, message: Message, packet_id: int, *, is_dup: bool) -> bytes | None:
-        head = 0x30 | is_dup << 3 | message.qos << 1 | message.is_retain
-        topic = wire.encode_string(message.topic)
-        now = self._endpoint.clock() if message.expires_at_s is not None else 0.0
-        if message.expires_at_s is not None and message.expires_at_s <= now:
-            self._endpoint.stats.messages_expired += 1
-            return None
-        properties = b""
-        if self.version == codec.MQTT_5:
-            pairs = list(message.properties)
-            if message.expires_at_s is not None:
-                pairs.append((Property.MESSAGE_EXPIRY, max(1, round(message.expires_at_s - now))))
-            if self.alias_out_max:
-                alias, is_known = self._alias_of(message.topic)
-                if alias:
-                    pairs.append((Property.TOPIC_ALIAS, alias))
-                    topic = b"\0\0" if is_known else topic
-            pairs += [(Property.SUBSCRIPTION_ID, identifier) for identifier in message.subscription_ids]
-            properties = encode_properties(pairs) if pairs else b"\0"
-        number = wire.encode_uint16(packet_id) if message.qos else b""
-        length = len(topic) + len(number) + len(properties) + len(message.payload)
-        front = bytes((head,)) + wire.encode_varint(length)
-        if self.packet_bytes_max and len(front) + length > self.packet_bytes_max:
-            self._endpoint.stats.dropped_too_large += 1
-            return None
-        return b"".join((front, topic, number, properties, message.payload))
-
-    def _alias_of(self, topic: str) -> tuple[int, bool]:
-        """The alias of a topic for this client (0 = none left), and whether the client knows it already."""
-        if self.aliases_out is None:
-            self.aliases_out = {}
-        alias = self.aliases_out.get(topic)
-        if alias:
-            return alias, True
-        if len(self.aliases_out) >= self.alias_out_max:
-            return 0, False
-        self.aliases_out[topic] = len(self.aliases_out) + 1
-        return self.aliases_out[topic], False
-
     # Control packets
 
     def _packet(self, kind: int, flags: int, body: bytes) -> None:
         if kind == codec.PUBACK and self.is_accepted and len(body) == 2 and not flags:
-            self._endpoint.finished(self, body[0] << 8 | body[1])
+            self._endpoint.delivery.finished(self.session, body[0] << 8 | body[1])  # type: ignore[arg-type]
         else:
             mqtt_control.handle(self, self._endpoint, kind, flags, body)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.session is not None:
-            self._endpoint.pump(self.session)
+            self._endpoint.delivery.pump(self.session)
 
     # Once a second
 

@@ -277,18 +277,18 @@ def _unsubscribe(connection: MqttConnection, endpoint: MqttEndpoint, flags: int,
 
 def _acknowledged(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, body: bytes) -> None:
     packet_id, _ = codec.decode_acknowledgement(codec.PUBACK, flags, body, connection.version)
-    endpoint.finished(connection, packet_id)
+    endpoint.delivery.finished(_session(connection), packet_id)
 
 
 def _recorded(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, body: bytes) -> None:
     packet_id, reason = codec.decode_acknowledgement(codec.PUBREC, flags, body, connection.version)
     if reason >= REFUSED:
-        endpoint.finished(connection, packet_id)
+        endpoint.delivery.finished(_session(connection), packet_id)
         return
     session = _session(connection)
     is_known, message = session.release(packet_id)
     if message is not None:
-        endpoint.forget(session, message)
+        endpoint.delivery.forget(session, message)
     answer = Reason.SUCCESS if is_known else Reason.PACKET_ID_NOT_FOUND
     connection.write(codec.encode_acknowledgement(codec.PUBREL, packet_id, answer, connection.version))
 
@@ -302,7 +302,7 @@ def _released(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, bo
 
 def _completed(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, body: bytes) -> None:
     packet_id, _ = codec.decode_acknowledgement(codec.PUBCOMP, flags, body, connection.version)
-    endpoint.finished(connection, packet_id)
+    endpoint.delivery.finished(_session(connection), packet_id)
 
 
 # The rest

@@ -77,7 +77,7 @@ class PubSub:
                     (member for member in members if member[0].connection is not None), members[0]
                 )
                 deliveries.append((session, _for_subscriber(message, _match_of(subscription))))
-        return self._endpoint.deliver_all(deliveries)
+        return self._endpoint.delivery.send_all(deliveries)
 
     def _retain(self, message: Message) -> None:
         limits = self._endpoint.limits
@@ -108,7 +108,7 @@ class PubSub:
                 continue
             ids = (subscription.subscription_id,) if subscription.subscription_id else ()
             qos = min(subscription.qos, message.qos)
-            self._endpoint.deliver(session, message.to_subscriber(qos, is_retain=True, subscription_ids=ids))
+            self._endpoint.delivery.send(session, message.to_subscriber(qos, is_retain=True, subscription_ids=ids))
 
 
 def _match_of(subscription: Subscription) -> Match:
