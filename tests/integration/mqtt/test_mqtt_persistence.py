@@ -247,7 +247,7 @@ async def test_a_clean_start_and_an_expiry_leave_nothing_behind(serve, store):
     server.advance(101)
     await server.until(lambda: not store.sessions and not store.messages)
     assert set(server.endpoint.sessions) == {"clean"}
-    assert server.endpoint.queue_bytes == 0
+    assert server.endpoint.delivery.queue_bytes == 0
 
 
 async def test_what_the_queue_drops_leaves_the_store_too(serve, store):
@@ -267,7 +267,7 @@ async def test_all_queues_together_are_bounded(serve, store):
         client.cut()
         await away(server, client_id)
     await server.endpoint.deliver_indications([("a", b"x" * 300), ("b", b"x" * 300), ("b", b"y")])
-    assert server.endpoint.queue_bytes <= 1000
+    assert server.endpoint.delivery.queue_bytes <= 1000
     assert server.endpoint.stats.dropped_queue_full == 1
 
 

@@ -509,7 +509,7 @@ async def test_the_queue_of_a_client_that_is_away_is_bounded(serve):
     again = await persistent(server, "s", MQTT_5)
     assert list(await take(again, 3)) == [b"3", b"4", b"5"]
     assert server.endpoint.stats.dropped_queue_full == 2
-    assert server.endpoint.queue_bytes == 0
+    assert server.endpoint.delivery.queue_bytes == 0
 
 
 async def test_qos_0_to_a_client_that_reads_too_slowly_is_dropped(serve):
