@@ -56,8 +56,8 @@ class Identity:
     """Who a JOIN turned out to be.
 
     ``user`` is the owner of the KP (token) or the user that joined. ``credential`` names what was shown
-    (``token:<digest>`` or ``user``) without being a secret: a session can be checked again by it when the configuration
-    changes.
+    (``token:<digest>`` or ``user:<digest>``) without being a secret: a session can be checked again by it when the
+    configuration changes.
     """
 
     kp: str
@@ -65,7 +65,7 @@ class Identity:
     role: Role
     cipher_key: str = field(repr=False)
     cipher_only: bool
-    credential: str = "user"
+    credential: str = ""
 
     @property
     def is_administrator(self) -> bool:

@@ -146,6 +146,9 @@ def _write(bdc: Bdc, plan: Plan, *, dry_run: bool) -> list[ObjectReport]:
     try:
         with bdc.change() as configuration:
             objects += _put_all(configuration, plan)
+            for item in objects:
+                if item.outcome is not Outcome.UNCHANGED:
+                    configuration.audit(f"apply: {item}")
             if dry_run:
                 raise _RolledBack
     except _RolledBack:

@@ -14,8 +14,9 @@ from sib.errors import NotFoundError, OntologyNotFoundError, SibError
 from sib.ontology import Ontology, compile_ontology, templates
 from sofia2.applyfile import ApplyFile, Declared, DeclaredToken
 from sofia2.applyqueries import fault_of_query, unused_parameters
+from sofia2.applysources import PASSWORD_KEYS, declared_password, read_file_text
 from sofia2.filereaders import LocatedText
-from sofia2.yamlnodes import FILE_BYTES_MAX, FileProblems, Problem, problem_at
+from sofia2.yamlnodes import FileProblems, Problem, problem_at
 from storage.bdc.configuration import Configuration
 from storage.bdc.passwords import PASSWORD_CHARS_ADVISED, hash_password, verify_password
 from storage.bdc.records import (
@@ -28,7 +29,6 @@ from storage.bdc.records import (
     UserRecord,
 )
 
-_PASSWORD_KEYS = ("password", "password_hash", "password_file", "password_env")
 _QUERY_KEYS = ("ontology", "type", "text")
 _SCHEMA_KEYS = ("template", "schema", "schema_text", "schema_file")
 
@@ -188,7 +188,7 @@ class _Planner:
         if password_hash is not None:
             changes["password_hash"] = password_hash
         if current is None:
-            self._require(declared, _PASSWORD_KEYS, f"a new user needs one of {', '.join(_PASSWORD_KEYS)}.")
+            self._require(declared, PASSWORD_KEYS, f"a new user needs one of {', '.join(PASSWORD_KEYS)}.")
         self._check_api_key(declared)
         record = UserRecord(declared.name, Role.USUARIO) if current is None else current
         self._plan.users.append(replace(record, **changes))
@@ -199,45 +199,21 @@ class _Planner:
             self._refuse(declared.line_of("api_key"), "another user has this API key.")
 
     def _password_hash(self, declared: Declared, current: UserRecord | None) -> str | None:
+        """The hash that the user shall have: the present one if the password belongs to it. None: none was given."""
         if "password_hash" in declared.given:
             return str(declared.given["password_hash"])
-        password = self._password(declared)
+        password = declared_password(declared, self._source.folder, self._environment)
         if password is None:
             return None
+        if len(password) < PASSWORD_CHARS_ADVISED:
+            message = f"the password of {declared.name!r} has fewer than {PASSWORD_CHARS_ADVISED} characters."
+            self._warn(next(declared.lines[key] for key in PASSWORD_KEYS if key in declared.lines), message)
         if current is not None and verify_password(current.password_hash, password):
             return current.password_hash
         try:
             return hash_password(password)
         except SibError as error:
             raise problem_at(declared.line, error.message) from None
-
-    def _password(self, declared: Declared) -> str | None:
-        given = declared.given
-        if "password" in given:
-            password, line = str(given["password"]), declared.line_of("password")
-        elif "password_env" in given:
-            line = declared.line_of("password_env")
-            password = self._environment.get(given["password_env"], "")
-        elif "password_file" in given:
-            line = declared.line_of("password_file")
-            password = self._file_text(given["password_file"]).removesuffix("\n").removesuffix("\r")
-        else:
-            return None
-        if not password:
-            raise problem_at(line, "the password is empty or not set.")
-        if len(password) < PASSWORD_CHARS_ADVISED:
-            self._warn(line, f"the password of {declared.name!r} has fewer than {PASSWORD_CHARS_ADVISED} characters.")
-        return password
-
-    def _file_text(self, path: LocatedText) -> str:
-        try:
-            content = (self._source.folder / path).read_bytes()
-            if len(content) > FILE_BYTES_MAX:
-                raise problem_at(path.line, f"the file {str(path)!r} is larger than {FILE_BYTES_MAX} bytes.")
-            return content.decode("utf-8")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-            raise problem_at(path.line, f"the file {str(path)!r} cannot be read: {reason}.") from None
 
     # Ontologies.
 
@@ -278,7 +254,7 @@ class _Planner:
         if "schema_text" in given:
             return {"schema_text": str(given["schema_text"])}
         if "schema_file" in given:
-            return {"schema_text": self._file_text(given["schema_file"])}
+            return {"schema_text": read_file_text(self._source.folder, given["schema_file"])}
         if "schema" in given:
             return {"schema_text": json.dumps(given["schema"], indent=2, ensure_ascii=False)}
         if "template" in given:

@@ -57,7 +57,7 @@ class Activity:
         if not records:
             return
         with self._database.write() as connection:
-            connection.execute(insert(ProcessLog), [_log_row(record) for record in records])
+            connection.execute(insert(ProcessLog), [log_row(record) for record in records])
             newest = connection.execute(select(func.max(ProcessLog.id))).scalar_one()
             connection.execute(delete(ProcessLog).where(ProcessLog.id <= newest - LOG_ROWS_MAX))
 
@@ -131,7 +131,8 @@ def _forget_oldest_instances(connection: Connection, kp_id: int) -> None:
         connection.execute(delete(KpInstance).where(mine, KpInstance.name.in_(names)))
 
 
-def _log_row(record: LogRecord) -> dict[str, Any]:
+def log_row(record: LogRecord) -> dict[str, Any]:
+    """The row of the process log for a record; over-long texts of devices are cut."""
     return {
         "logged_at": record.at,
         "kind": record.kind,

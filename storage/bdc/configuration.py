@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, insert, select, update
 
 from sib.errors import LimitError, NotFoundError
-from storage.bdc.models import Base, ConfigCounter, Kp, Ontology, User
+from storage.bdc.activity import log_row
+from storage.bdc.models import Base, ConfigCounter, Kp, Ontology, ProcessLog, User
+from storage.bdc.records import LogRecord
 
 if TYPE_CHECKING:
     from storage.bdc.definitions import AssetRepository, QueryRepository, SettingRepository, TemplateRepository
@@ -49,6 +51,11 @@ class Configuration:
         """Count the version up if anything changed; the owner of the transaction calls it before the commit."""
         if self.is_changed:
             self.connection.execute(update(ConfigCounter).values(version=ConfigCounter.version + 1))
+
+    def audit(self, summary: str, *, user: str = "", details: Any = None) -> None:
+        """Note in the process log who changed what, in the same transaction. Never pass a secret."""
+        row = log_row(LogRecord("AUDIT", self.now(), summary, user=user, details=details))
+        self.connection.execute(insert(ProcessLog).values(row))
 
     # What repositories share.
 

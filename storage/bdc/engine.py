@@ -131,6 +131,7 @@ def make_engine(url: str) -> Engine:
             parsed,
             pool_size=CONNECTIONS_KEPT,
             max_overflow=CONNECTIONS_MAX - CONNECTIONS_KEPT,
+            pool_timeout=BUSY_TIMEOUT_MS / 1000,
             pool_pre_ping=not is_sqlite,
             hide_parameters=True,  # tokens and keys are parameters; they must not get into error texts
         )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select, and_, bindparam, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, select
 from sqlalchemy.orm import aliased
 
 from sib.access import Identity, Permission, Rights, Role, check_may_join, rights_of
 from sib.errors import AuthenticationError, NotFoundError
+from storage.bdc.credentials import is_token_credential, password_credential, token_credential
 from storage.bdc.engine import Database
 from storage.bdc.models import Kp, KpOntology, Ontology, OntologyPermission, Token, User
 from storage.bdc.passwords import PasswordChecker
@@ -22,7 +23,6 @@ KEYS_A_STATEMENT = 500
 
 _NOT_A_KP = "The token is not valid for this KP: check the instance (KP:instance) and the token, then JOIN again."
 _USER_REFUSED = "User or password are wrong, or the KP does not exist: check them, then JOIN again."
-_BY_USER = "user"
 
 _IDENTIFY = (
     select(Kp.cipher_key, Kp.is_cipher_only, User.name.label("user"), User.user_role)
@@ -70,11 +70,6 @@ def chunks(items: Iterable[Item], size: int = KEYS_A_STATEMENT) -> Iterator[list
         yield chunk
 
 
-def credential_of(token: str) -> str:
-    """What a session keeps of the token it was opened with: enough to recognise it, useless to join with."""
-    return "token:" + hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
 class Identities:
     """Answers who somebody is. Every call is one transaction; safe for threads."""
 
@@ -92,7 +87,7 @@ class Identities:
         row = self._first(_IDENTIFY, kp=kp, token=token)
         if row is None:
             raise AuthenticationError(_NOT_A_KP)
-        return Identity(kp, row.user, Role(row.user_role), row.cipher_key, row.is_cipher_only, credential_of(token))
+        return Identity(kp, row.user, Role(row.user_role), row.cipher_key, row.is_cipher_only, token_credential(token))
 
     def identify_user(self, kp: str, user: str, password: str) -> Identity:
         """The identity of a JOIN by user and password, who owns the KP or is ADMINISTRADOR.
@@ -100,12 +95,13 @@ class Identities:
         Raises:
             AuthenticationError: user, password or KP are wrong, the user is not active or may not join as this KP.
         """
-        role = self.log_in(user, password)
+        joining = self._log_in(user, password)
         row = self._first(_KP_BY_NAME, kp=kp)
         if row is None:
             raise AuthenticationError(_USER_REFUSED)
+        role = Role(joining.user_role)
         check_may_join(kp, row.owner, user, role)
-        return Identity(kp, user, role, row.cipher_key, row.is_cipher_only, _BY_USER)
+        return Identity(kp, user, role, row.cipher_key, row.is_cipher_only, password_credential(joining.password_hash))
 
     def log_in(self, user: str, password: str) -> Role:
         """Check user and password alone (REST with Basic authentication, the console).
@@ -113,10 +109,13 @@ class Identities:
         Raises:
             AuthenticationError: no such user, wrong password, or not active.
         """
+        return Role(self._log_in(user, password).user_role)
+
+    def _log_in(self, user: str, password: str) -> Any:
         row = self._first(_IDENTIFY_USER, user=user)
         if not self._passwords.is_right(row.password_hash if row else "", password) or row is None or not row.is_active:
             raise AuthenticationError(_USER_REFUSED)
-        return Role(row.user_role)
+        return row
 
     def recheck(self, holders: Sequence[tuple[str, str, str]]) -> list[Identity | None]:
         """Check sessions again after a change of the configuration.
@@ -127,8 +126,9 @@ class Identities:
         Returns:
             In the same order what each is now; None for one that could no longer join.
         """
-        kps, tokens, users = self._load_for_recheck({kp for kp, _, _ in holders}, {user for _, user, _ in holders})
-        return [_identity_now(holder, kps, tokens, users) for holder in holders]
+        with self._database.read() as connection:
+            now = _load_holders(connection, holders)
+        return [now.identity(*holder) for holder in holders]
 
     def cipher_of(self, kp: str) -> tuple[str, bool]:
         """The cipher key of a KP and whether it must be used.
@@ -167,36 +167,43 @@ class Identities:
         with self._database.read() as connection:
             return connection.execute(statement, names).first()
 
-    def _load_for_recheck(
-        self, kp_names: set[str], user_names: set[str]
-    ) -> tuple[dict[str, Row[Any]], set[tuple[str, str]], dict[str, Role]]:
-        kps: dict[str, Row[Any]] = {}
-        tokens: set[tuple[str, str]] = set()
-        users: dict[str, Role] = {}
-        with self._database.read() as connection:
-            for names in chunks(kp_names):
-                kps |= {row.name: row for row in connection.execute(_KP.add_columns(Kp.name).where(Kp.name.in_(names)))}
-                statement = select(Kp.name, Token.token).join(Kp, Kp.id == Token.kp_id)
-                rows = connection.execute(statement.where(Kp.name.in_(names), is_set(Token.is_active)))
-                tokens |= {(row.name, credential_of(row.token)) for row in rows}
-            for names in chunks(user_names):
-                statement = select(User.name, User.user_role).where(User.name.in_(names), is_set(User.is_active))
-                users |= {row.name: Role(row.user_role) for row in connection.execute(statement)}
-        return kps, tokens, users
+
+@dataclass(frozen=True, slots=True)
+class _Holders:
+    """What the BDC says now about the KPs, users and tokens of some sessions."""
+
+    kps: dict[str, Any]
+    users: dict[str, Any]
+    tokens: set[tuple[str, str]]
+
+    def identity(self, kp: str, user: str, credential: str) -> Identity | None:
+        row, joined = self.kps.get(kp), self.users.get(user)
+        if row is None or joined is None:
+            return None
+        role = Role(joined.user_role)
+        if is_token_credential(credential):
+            is_good = user == row.owner and (kp, credential) in self.tokens
+        else:
+            may_join = user == row.owner or role is Role.ADMINISTRADOR
+            is_good = may_join and credential == password_credential(joined.password_hash)
+        return Identity(kp, user, role, row.cipher_key, row.is_cipher_only, credential) if is_good else None
 
 
-def _identity_now(
-    holder: tuple[str, str, str], kps: dict[str, Row[Any]], tokens: set[tuple[str, str]], users: dict[str, Role]
-) -> Identity | None:
-    kp, user, credential = holder
-    row, role = kps.get(kp), users.get(user)
-    if row is None or role is None:
-        return None
-    if credential == _BY_USER:
-        is_still_good = user == row.owner or role is Role.ADMINISTRADOR
-    else:
-        is_still_good = user == row.owner and (kp, credential) in tokens
-    return Identity(kp, user, role, row.cipher_key, row.is_cipher_only, credential) if is_still_good else None
+def _load_holders(connection: Connection, holders: Sequence[tuple[str, str, str]]) -> _Holders:
+    kps: dict[str, Any] = {}
+    users: dict[str, Any] = {}
+    tokens: set[tuple[str, str]] = set()
+    for names in chunks({kp for kp, _, _ in holders}):
+        kps |= {row.name: row for row in connection.execute(_KP.add_columns(Kp.name).where(Kp.name.in_(names)))}
+    for names in chunks({user for _, user, _ in holders}):
+        statement = select(User.name, User.user_role, User.password_hash)
+        rows = connection.execute(statement.where(User.name.in_(names), is_set(User.is_active)))
+        users |= {row.name: row for row in rows}
+    for credentials in chunks({credential for _, _, credential in holders if is_token_credential(credential)}):
+        good_tokens = select(Kp.name, Token.credential).join(Kp, Kp.id == Token.kp_id).where(is_set(Token.is_active))
+        rows_of_tokens = connection.execute(good_tokens.where(Token.credential.in_(credentials)))
+        tokens |= {(row.name, row.credential) for row in rows_of_tokens}
+    return _Holders(kps, users, tokens)
 
 
 def _row_rights(user: str, row: Row[*tuple[Any, ...]]) -> Rights:

@@ -11,6 +11,7 @@ from sqlalchemy import Row, delete, insert, select
 
 from sib.errors import NotFoundError, StoreError
 from storage.bdc.configuration import Configuration
+from storage.bdc.credentials import token_credential
 from storage.bdc.models import Kp, KpInstance, KpOntology, Ontology, Token, User
 from storage.bdc.records import InstanceRecord, KpRecord, Outcome, TokenRecord
 
@@ -141,7 +142,11 @@ class TokenRepository:
             raise StoreError(f"The token belongs to the KP {current.kp!r}: a token belongs to exactly one KP.")
         values: dict[str, Any] = {"is_active": record.active}
         if current is None:
-            values |= {"kp_id": self._configuration.kp_id(record.kp), "created_at": self._configuration.now()}
+            values |= {
+                "kp_id": self._configuration.kp_id(record.kp),
+                "credential": token_credential(record.token),
+                "created_at": self._configuration.now(),
+            }
         self._configuration.store(Token, {"token": record.token}, values, is_new=current is None)
         return Outcome.CREATED if current is None else Outcome.CHANGED
 

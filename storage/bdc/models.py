@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from storage.bdc.types import Blob, Flag, Json, LongText, OptionalText, key_type, moment_type, name_type
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The migration these models stand for."""
 
 
@@ -172,9 +172,11 @@ class Token(Base):
         UniqueConstraint("token", name="uq_tokens_token"),
         ForeignKeyConstraint(["kp_id"], ["kps.id"], name="fk_tokens_kp", ondelete="CASCADE"),
         Index("ix_tokens_kp", "kp_id"),
+        Index("ix_tokens_credential", "credential", unique=True),
     )
     id: Mapped[int] = _generated_key()
     token: Mapped[str] = mapped_column(name_type(64))
+    credential: Mapped[str] = mapped_column(name_type(64), nullable=True)
     kp_id: Mapped[int] = mapped_column(BigInteger)
     is_active: Mapped[bool] = mapped_column(Flag)
     created_at: Mapped[datetime] = mapped_column(moment_type())

@@ -55,7 +55,8 @@ def test_the_token_of_an_inactive_owner_is_refused(filled):
 @pytest.mark.parametrize("user", ["sofia", "root"])
 def test_owner_and_administrator_join_by_password(filled, user):
     identity = filled.identify_user("KP", user, PASSWORD)
-    assert (identity.user, identity.credential) == (user, "user")
+    assert identity.user == user
+    assert identity.credential.startswith("user:")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,10 @@ def deactivate_owner(configuration):
     configuration.users.put(replace(configuration.users.get("sofia"), active=False))
 
 
+def change_password(configuration):
+    configuration.users.put(replace(configuration.users.get("root"), password_hash=hash_password("new")))
+
+
 def delete_kp(configuration):
     configuration.kps.delete("KP")
 
@@ -211,6 +216,7 @@ def demote_administrator(configuration):
         (delete_token, [False, True, True]),
         (give_away_kp, [False, True, True]),
         (deactivate_owner, [False, True, True]),
+        (change_password, [True, False, True]),
         (delete_kp, [False, False, True]),
         (demote_administrator, [True, False, True]),
     ],

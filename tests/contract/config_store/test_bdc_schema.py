@@ -84,6 +84,30 @@ def test_the_migrations_do_not_depend_on_the_current_directory(url, tmp_path, mo
     assert list(folder.iterdir()) == []
 
 
+def test_an_older_database_is_refused_by_check_and_upgraded_with_its_content(url):
+    database = Database(make_engine(url))
+    with database.migration() as connection:
+        command.upgrade(schema.alembic_config(connection), "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO users (name, user_role, is_active, api_key, created_at) "
+            "VALUES ('sofia', 'USUARIO', 1, 'key', '2026-01-01 00:00:00.000000')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO kps (name, owner_id, cipher_key, is_cipher_only, meta, created_at) "
+            "VALUES ('KP', 1, 'key', 0, '{}', '2026-01-01 00:00:00.000000')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO tokens (token, kp_id, is_active, created_at) "
+            "VALUES ('old-token', 1, 1, '2026-01-01 00:00:00.000000')"
+        )
+    bdc = open_bdc(url)
+    with pytest.raises(ConfigurationError, match="no tables of this version"):
+        bdc.check()
+    bdc.upgrade()
+    identity = bdc.identify("KP", "old-token")
+    assert bdc.recheck([("KP", "sofia", identity.credential)]) == [identity]
+
+
 def test_an_empty_database_is_refused_by_check(url):
     with pytest.raises(ConfigurationError, match="no tables"):
         open_bdc(url).check()

@@ -97,10 +97,20 @@ def test_a_second_time_changes_nothing(apply, bdc):
     assert report.version == version == bdc.config_version() == 1
 
 
+def test_what_changed_is_kept_for_the_audit(apply, bdc):
+    apply(EXAMPLE)
+    apply(EXAMPLE)
+    apply("sofia2: 1\nusers:\n  - {name: sofia, email: new@example.org}\n")
+    summaries = [record.summary for record in bdc.read_log(100, kind="AUDIT")]
+    assert len(summaries) == 9
+    assert summaries[0] == "apply: user sofia: changed (email)"
+
+
 def test_a_dry_run_reports_and_writes_nothing(apply, bdc):
     report = apply(EXAMPLE, dry_run=True)
     assert outcomes(report) == {Outcome.CREATED}
     assert bdc.config_version() == 0
+    assert bdc.read_log(10) == []
     assert bdc.catalog().ontologies == {}
 
 
