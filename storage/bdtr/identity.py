@@ -14,7 +14,7 @@ from storage.bdtr import schema
 from storage.bdtr.catalogue import CollectionInfo
 from storage.bdtr.keys import key_of
 
-_COUNTER_BITS = 24
+COUNTER_BITS = 24
 
 
 def number_of(id_: Any, machine: bytes) -> int | None:
@@ -24,13 +24,13 @@ def number_of(id_: Any, machine: bytes) -> int | None:
     raw = id_.binary
     if raw[4:9] != machine:
         return None
-    return int.from_bytes(raw[:4], "big") << _COUNTER_BITS | int.from_bytes(raw[9:], "big")
+    return int.from_bytes(raw[:4], "big") << COUNTER_BITS | int.from_bytes(raw[9:], "big")
 
 
 def object_id(number: int, machine: bytes) -> ObjectId:
     """The ObjectId of a generated number: seconds, machine, counter."""
-    counter = number & (1 << _COUNTER_BITS) - 1
-    return ObjectId((number >> _COUNTER_BITS).to_bytes(4, "big") + machine + counter.to_bytes(3, "big"))
+    counter = number & (1 << COUNTER_BITS) - 1
+    return ObjectId((number >> COUNTER_BITS).to_bytes(4, "big") + machine + counter.to_bytes(3, "big"))
 
 
 def candidate_seqs(connection: Connection, info: CollectionInfo, id_: Any, machine: bytes) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,54 +9,26 @@ from datetime import datetime
 from typing import Any
 
 import bson
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select, text, union_all
+from sqlalchemy import Connection, select
 
 from sib.query.budget import Budget, Context
 from sib.query.geo_operators import find_near, sort_by_distance
 from sib.query.matcher import compile_filter
 from sib.query.paths import Predicate
 from sib.query.sorting import read_sort, sort_documents
-from storage.bdtr import schema
-from storage.bdtr.catalogue import (
-    INEXACT,
-    MULTIKEY,
-    TIME_OFF,
-    TIME_UNORDERED,
-    WILD,
-    CollectionInfo,
-    IndexInfo,
-)
+from storage.bdtr.candidates import Bounds, Candidates
+from storage.bdtr.catalogue import INEXACT, MULTIKEY, TIME_OFF, TIME_UNORDERED, WILD, CollectionInfo, IndexInfo
 from storage.bdtr.dialects import Dialect
-from storage.bdtr.identity import candidate_seqs
-from storage.bdtr.keys import ANY_KEY
-from storage.bdtr.planner import (
-    TIME_PATH,
-    Access,
-    GeoBoxes,
-    IdLookup,
-    KeyLookup,
-    KeyRange,
-    Plan,
-    Union,
-    describe,
-    plan_filter,
-    rank,
-)
+from storage.bdtr.planner import TIME_PATH, Access, KeyRange, Plan, describe, plan_filter
 
 CHUNK_DOCUMENTS = 500
 """Documents read by one statement; between two of them nothing is held open."""
-
-KEYS_PER_STATEMENT = 500
-
-ESTIMATE_MAX = 2_000
-"""Entries looked at to choose between two indexes."""
 
 STREAM_OVER = 5_000
 """With a sort and a limit: more candidates than this are not sorted, the order is read from an index instead."""
 
 Session = Callable[[], AbstractContextManager[Connection]]
 Match = tuple[int, dict[str, Any]]
-Bounds = tuple[int, int]
 
 
 class Searcher:
@@ -101,19 +72,21 @@ class Searcher:
             return iter(())
         order = read_sort(sort) if sort else []
         with self._session() as connection:
-            plan = plan_filter(filter_spec, self._info)
-            bounds = self._bounds(connection, plan)
+            candidates = self._candidates(connection, plan_filter(filter_spec, self._info))
             direction = self._direction_of_seq(order)
             near = find_near(filter_spec) if not order else None
             if direction and near is None:
-                found = self._in_order_of_seq(connection, plan, bounds, predicate, direction)
+                found = self._in_order_of_seq(candidates, predicate, direction)
                 return itertools.islice(found, limit)
             if order and limit is not None and near is None:
-                streamed = self._in_order_of_index(connection, plan, bounds, predicate, order, limit)
+                streamed = self._in_order_of_index(connection, candidates, predicate, order, limit)
                 if streamed is not None:
                     return iter(streamed)
-            found = self._in_order_of_seq(connection, plan, bounds, predicate, 1)
+            found = self._in_order_of_seq(candidates, predicate, 1)
         return self._sorted(found, order, limit, filter_spec) if order or near else found
+
+    def _candidates(self, connection: Connection, plan: Plan) -> Candidates:
+        return Candidates(connection, self._dialect, self._info, self._machine, plan)
 
     def explain(
         self, filter_spec: Mapping[str, Any], *, sort: Sequence[tuple[str, int]] = (), limit: int | None = None
@@ -124,10 +97,10 @@ class Searcher:
         lines: list[str] = []
         with self._session() as connection:
             plan = plan_filter(filter_spec, self._info)
-            bounds = self._bounds(connection, plan)
-            best = self._best(connection, plan, bounds)
+            candidates = self._candidates(connection, plan)
+            best = candidates.best()
             index = self._index_of_order(order) if limit is not None and not self._direction_of_seq(order) else None
-            if index is not None and self._is_worth_streaming(connection, best, bounds, index[0]):
+            if index is not None and self._is_worth_streaming(candidates, best, index[0]):
                 lines.append(f"read the index {index[0].spec.name} in its order until {limit} documents match")
             else:
                 lines.append(describe(best) if best is not None else f"read all of {self._info.name!r}")
@@ -143,126 +116,14 @@ class Searcher:
             lines.append("sort by " + ", ".join(f"{path} {way}" for path, way in order))
         return lines
 
-    # ------------------------------------------------------------------ bounds and choice
-
-    def _bounds(self, connection: Connection, plan: Plan) -> Bounds:
-        """The first and last change number that can match, from the ranges of time and ids."""
-        low, high = 0, 2**62
-        block = schema.block.c
-        if plan.time_ms is not None:
-            first, last = connection.execute(
-                select(func.min(block.seq), func.max(block.seq + block.n_docs)).where(
-                    block.collection_id == self._info.id, block.ts_ms >= plan.time_ms[0], block.ts_ms <= plan.time_ms[1]
-                )
-            ).one()
-            if first is None:
-                return 1, 0
-            low, high = first, last - 1
-        if plan.id_numbers is not None:
-            lowest, highest = plan.id_numbers
-            before = connection.execute(
-                select(block.seq).where(block.first_id <= lowest).order_by(block.first_id.desc()).limit(1)
-            ).scalar_one_or_none()
-            after = connection.execute(
-                select(block.seq).where(block.first_id > highest).order_by(block.first_id).limit(1)
-            ).scalar_one_or_none()
-            low = max(low, before or 0)
-            high = min(high, after - 1 if after is not None else high)
-        return low, high
-
-    def _best(self, connection: Connection, plan: Plan, bounds: Bounds) -> Access | None:
-        if not plan.accesses:
-            return None
-        ranked = sorted(plan.accesses, key=rank)
-        if len(ranked) == 1 or rank(ranked[0]) <= 1:
-            return ranked[0]
-        estimates = [self._estimate(connection, access, bounds) for access in ranked]
-        return ranked[estimates.index(min(estimates))]
-
-    def _estimate(self, connection: Connection, access: Access, bounds: Bounds, at_most: int = ESTIMATE_MAX) -> int:
-        """How many entries an access has, counted up to a limit."""
-        if isinstance(access, IdLookup):
-            return len(access.ids)
-        if isinstance(access, Union):
-            return sum(self._estimate(connection, part, bounds, at_most) for part in access.parts)
-        if isinstance(access, GeoBoxes):
-            return sum(1 for _ in itertools.islice(self._geo_seqs(connection, access), at_most))
-        if isinstance(access, KeyLookup):
-            access = KeyLookup(access.index, access.keys[:KEYS_PER_STATEMENT])
-        statement = self._entries(access.index, lambda table: self._condition(access, table, bounds), at_most)
-        n_entries: int = connection.execute(select(func.count()).select_from(statement.subquery())).scalar_one()
-        return n_entries
-
-    # ------------------------------------------------------------------ candidates
-
-    def _seqs(self, connection: Connection, access: Access, bounds: Bounds) -> set[int]:
-        """The numbers of the candidates."""
-        found: set[int] = set()
-        match access:
-            case IdLookup(ids):
-                for id_ in ids:
-                    found.update(candidate_seqs(connection, self._info, id_, self._machine))
-            case Union(parts):
-                for part in parts:
-                    found |= self._seqs(connection, part, bounds)
-            case GeoBoxes():
-                found.update(self._geo_seqs(connection, access))
-            case KeyLookup(index, keys):
-                for start in range(0, len(keys), KEYS_PER_STATEMENT):
-                    part = KeyLookup(index, keys[start : start + KEYS_PER_STATEMENT])
-                    found |= self._entry_seqs(connection, part, bounds)
-            case KeyRange():
-                found = self._entry_seqs(connection, access, bounds)
-        return {seq for seq in found if bounds[0] <= seq <= bounds[1]}
-
-    def _entry_seqs(self, connection: Connection, access: KeyLookup | KeyRange, bounds: Bounds) -> set[int]:
-        statement = self._entries(access.index, lambda table: self._condition(access, table, bounds))
-        return set(connection.execute(statement).scalars())
-
-    def _geo_seqs(self, connection: Connection, access: GeoBoxes) -> Iterator[int]:
-        statement = text(
-            f"SELECT seq FROM {access.index.geo_name} WHERE x2 >= :west AND x1 <= :east AND y2 >= :south AND y1 <= :north"
-        )
-        for west, east, south, north in access.boxes:
-            values = {"west": west, "east": east, "south": south, "north": north}
-            yield from connection.execute(statement, values).scalars()
-
-    def _entries(
-        self, index: IndexInfo, condition: Callable[[Table], ColumnElement[bool]], limit: int | None = None
-    ) -> Select[Any]:
-        """The numbers in an index, merged or not."""
-        parts = [select(index.side.c.seq).where(condition(index.side))]
-        if self._dialect.has_hot_tables and not index.spec.unique:
-            parts.append(select(index.hot.c.seq).where(condition(index.hot)))
-        limited = [part.limit(limit) for part in parts] if limit is not None else parts
-        if len(limited) == 1:
-            return limited[0]
-        return select(union_all(*(select(part.subquery()) for part in limited)).subquery().c.seq)
-
-    def _condition(self, access: KeyLookup | KeyRange, table: Table, bounds: Bounds) -> ColumnElement[bool]:
-        k = table.c.k
-        if isinstance(access, KeyLookup):
-            condition = k == access.keys[0] if len(access.keys) == 1 else k.in_(access.keys)
-        else:
-            condition = (k >= access.low) & (k <= access.high)
-        if access.index.flags & WILD:
-            condition = condition | (k == ANY_KEY)
-        if bounds[0] > 0:
-            condition = condition & (table.c.seq >= bounds[0])
-        if bounds[1] < 2**62:
-            condition = condition & (table.c.seq <= bounds[1])
-        return condition
-
     # ------------------------------------------------------------------ documents
 
-    def _in_order_of_seq(
-        self, connection: Connection, plan: Plan, bounds: Bounds, predicate: Predicate, direction: int
-    ) -> Iterator[Match]:
+    def _in_order_of_seq(self, candidates: Candidates, predicate: Predicate, direction: int) -> Iterator[Match]:
         """All matches, oldest or newest first. The candidates are read now, the documents when they are asked for."""
-        best = self._best(connection, plan, bounds)
+        best = candidates.best()
         if best is None:
-            return self._checked(self._scan(bounds, direction), predicate)
-        seqs = sorted(self._seqs(connection, best, bounds), reverse=direction < 0)
+            return self._checked(self._scan(candidates.bounds, direction), predicate)
+        seqs = sorted(candidates.seqs(best), reverse=direction < 0)
         return self._checked(self._fetch(seqs), predicate)
 
     def _checked(self, rows: Iterable[tuple[int, bytes]], predicate: Predicate) -> Iterator[Match]:
@@ -340,18 +201,16 @@ class Searcher:
                 return index, -1
         return None
 
-    def _is_worth_streaming(
-        self, connection: Connection, best: Access | None, bounds: Bounds, index: IndexInfo
-    ) -> bool:
+    @staticmethod
+    def _is_worth_streaming(candidates: Candidates, best: Access | None, index: IndexInfo) -> bool:
         if best is None or (isinstance(best, KeyRange) and best.index is index):
             return True
-        return self._estimate(connection, best, bounds, STREAM_OVER) >= STREAM_OVER
+        return candidates.estimate(best, STREAM_OVER) >= STREAM_OVER
 
     def _in_order_of_index(
         self,
         connection: Connection,
-        plan: Plan,
-        bounds: Bounds,
+        candidates: Candidates,
         predicate: Predicate,
         order: Sequence[tuple[str, int]],
         limit: int,
@@ -361,12 +220,12 @@ class Searcher:
         if found is None:
             return None
         index, direction = found
-        best = self._best(connection, plan, bounds)
-        if not self._is_worth_streaming(connection, best, bounds, index):
+        best = candidates.best()
+        if not self._is_worth_streaming(candidates, best, index):
             return None
         access = best if isinstance(best, KeyRange) and best.index is index else None
         matches: list[Match] = []
-        entries = self._ordered_entries(connection, index, access, bounds, direction)
+        entries = candidates.ordered(index, access, direction)
         n_documents = max(20, min(limit, CHUNK_DOCUMENTS))
         while len(matches) < limit:
             seqs = list(itertools.islice(entries, n_documents))
@@ -376,25 +235,6 @@ class Searcher:
             matches += self._checked(((seq, blobs[seq]) for seq in seqs if seq in blobs), predicate)
             n_documents = CHUNK_DOCUMENTS
         return matches[:limit]
-
-    def _ordered_entries(
-        self, connection: Connection, index: IndexInfo, access: KeyRange | None, bounds: Bounds, direction: int
-    ) -> Iterator[int]:
-        tables = [index.side]
-        if self._dialect.has_hot_tables and not index.spec.unique:
-            tables.append(index.hot)
-        everything = access or KeyRange(index, b"", b"\xff" * 8)
-        streams = []
-        for table in tables:
-            statement = select(table.c.k, table.c.seq).where(self._condition(everything, table, bounds))
-            ends = [table.c.k, table.c.seq] if direction > 0 else [table.c.k.desc(), table.c.seq.desc()]
-            streams.append(connection.execute(statement.order_by(*ends)))
-        last: tuple[Any, ...] | None = None
-        for row in heapq.merge(*streams, key=tuple, reverse=direction < 0):
-            entry = tuple(row)
-            if entry != last:  # being merged, an entry is in both tables
-                yield entry[1]
-            last = entry
 
     def _sorted(
         self,

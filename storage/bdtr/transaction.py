@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -17,10 +16,11 @@ from sqlalchemy import Connection, RootTransaction, bindparam, insert, select, u
 
 from sib.query.budget import Budget
 from storage.bdtr import schema
+from storage.bdtr.assembly import assemble, runs
 from storage.bdtr.catalogue import FOREIGN_IDS, TIME_OFF, TIME_UNORDERED, CollectionInfo
 from storage.bdtr.dialects import store_errors
-from storage.bdtr.identity import number_of, object_id
-from storage.bdtr.keys import key_of, milliseconds
+from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
+from storage.bdtr.keys import key_of
 from storage.bdtr.maintenance import IndexWriter
 from storage.bdtr.model import DuplicatesInBatchError, WriteResult
 from storage.bdtr.rewriting import Deletion, Rewriting, UpdateCommand
@@ -30,11 +30,6 @@ from storage.bdtr.unique import batch_conflicts, id_conflict
 
 WRITE_SLOTS = 8
 """Write ids remembered for each gateway; a gateway has fewer calls than this under way."""
-
-_pack_i32, _pack_i64 = struct.Struct("<i").pack, struct.Struct("<q").pack
-_COUNTER_BITS = 24
-_ID_ELEMENT_BYTES = 17
-"""Of ``_id`` in a BSON document: type, name with its end, ObjectId."""
 
 
 @dataclass(slots=True)
@@ -145,12 +140,12 @@ class Transaction:
         state = self._state
         with store_errors():
             info = state.collection(collection)
-            first = max(state.last_id + 1, now_ms // 1000 << _COUNTER_BITS)
+            first = max(state.last_id + 1, now_ms // 1000 << COUNTER_BITS)
             if not bodies:
                 return first
             if any(index.spec.unique for index in info.indexes.values()):
                 self._refuse_duplicates(info, self._indexes.whole(info, docs, heads, now_ms))
-            rows = _assemble(bodies, heads, now_ms, first, state.machine, state.seq + 1)
+            rows = assemble(bodies, heads, now_ms, first, state.machine, state.seq + 1)
             state.dialect.insert(self._connection, info.documents, rows)
             self._indexes.append(info, docs, heads, now_ms, state.seq + 1)
             self._advance(info, first, len(rows), now_ms)
@@ -170,7 +165,7 @@ class Transaction:
         state = self._state
         with store_errors():
             info = state.collection(collection)
-            first = following = max(state.last_id + 1, int(self._clock()) << _COUNTER_BITS)
+            first = following = max(state.last_id + 1, int(self._clock()) << COUNTER_BITS)
             whole, is_generated = [], []
             for document in documents:
                 is_generated.append("_id" not in document)
@@ -207,7 +202,7 @@ class Transaction:
             dialect.insert(self._connection, info.ids.side, foreign)
             state.raise_collection_flags(info, FOREIGN_IDS)
             self._never_give(document["_id"] for document in documents)
-        for n_documents, generated, ts_ms in _runs(documents, is_generated):
+        for n_documents, generated, ts_ms in runs(documents, is_generated):
             if ts_ms is None:
                 state.raise_collection_flags(info, TIME_OFF)
             self._advance(
@@ -379,54 +374,3 @@ _SLOT = (_WRITE.gateway == bindparam("gateway_"), _WRITE.slot == bindparam("slot
 _RECALL = select(_WRITE.outcome).where(*_SLOT, _WRITE.num == bindparam("num_"))
 _REMEMBER = insert(schema.write_id)
 _REMEMBER_AGAIN = update(schema.write_id).where(*_SLOT)
-
-
-def _assemble(
-    bodies: Sequence[bytes], heads: Sequence[bytes], now_ms: int, first: int, machine: bytes, seq: int
-) -> list[tuple[int, bytes]]:
-    """Rows (seq, document): ``_id`` and ``contextData`` are spliced in front of the encoded instance.
-
-    No ObjectId, no merged dict, no second encoding: this is the hot path.
-    """
-    stamp = _pack_i64(now_ms) + b"\0"
-    contexts = {head: head[:-9] + stamp for head in set(heads)}
-    join = b"".join
-    rows: list[tuple[int, bytes]] = []
-    append = rows.append
-    second = -1
-    for body, head in zip(bodies, heads, strict=True):
-        if first >> _COUNTER_BITS != second:
-            second = first >> _COUNTER_BITS
-            id_start = b"\x07_id\0" + second.to_bytes(4, "big") + machine
-        size = len(body) + len(head) + _ID_ELEMENT_BYTES
-        append(
-            (seq, join((_pack_i32(size), id_start, (first & 0xFFFFFF).to_bytes(3, "big"), contexts[head], body[4:])))
-        )
-        first += 1
-        seq += 1
-    return rows
-
-
-def _runs(documents: Sequence[dict[str, Any]], is_generated: Sequence[bool]) -> Iterator[tuple[int, bool, int | None]]:
-    """Runs of documents that can share a row of ``t_block``: (how many, generated ids, time in ms).
-
-    The time is None when there is something else than a date or nothing at ``contextData.timestamp``.
-    """
-    n_documents, current = 0, None
-    for document, generated in zip(documents, is_generated, strict=True):
-        kind = (generated, _time_of(document))
-        if kind != current and current is not None:
-            yield n_documents, *current
-            n_documents = 0
-        current = kind
-        n_documents += 1
-    if current is not None:
-        yield n_documents, *current
-
-
-def _time_of(document: dict[str, Any]) -> int | None:
-    context = document.get("contextData")
-    if context is None or (isinstance(context, dict) and context.get("timestamp") is None):
-        return schema.NO_TIME_MS
-    moment = context.get("timestamp") if isinstance(context, dict) else context
-    return milliseconds(moment) if isinstance(moment, datetime) and isinstance(context, dict) else None

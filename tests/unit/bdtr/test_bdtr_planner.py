@@ -10,7 +10,7 @@ from storage.bdtr.catalogue import BUILDING, FOREIGN_IDS, MULTIKEY, TIME_OFF, Co
 from storage.bdtr.keys import date_key, key_of
 from storage.bdtr.model import IndexSpec
 from storage.bdtr.planner import IdLookup, KeyLookup, KeyRange, Union, plan_filter
-from storage.bdtr.relational import split_pipeline
+from storage.bdtr.reader import split_pipeline
 
 
 def collection(*specs, flags=0, index_flags=0):
