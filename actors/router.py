@@ -253,6 +253,8 @@ class Router:
             self._authorize("UPDATE", plan.ontology, lease)
             data = encode_update(plan.filter, replacement=update.data, multi=True)
             return list(await self._write(UPDATE, lease, plan.ontology, data))
+        if isinstance(plan, plans.Find) and update.is_removal and plan.filter:
+            plan = plans.Delete(plan.ontology, plan.filter)
         if isinstance(plan, plans.Update | plans.Delete):
             return await self._run_write_plan(lease, plan)
         raise QuerySyntaxError("there is nothing to update with: send the new instance in data, or an update statement")

@@ -97,7 +97,8 @@ def _read_update(body: dict[str, Any]) -> Update:
     query = query_text(body.get("query"), query_type)
     if query_type.is_sql_like:
         return Update(None, query or query_text(body.get("data"), query_type), query_type)
-    return Update(replacement_text(body.get("data")), query, query_type)
+    data = body.get("data")
+    return Update(replacement_text(data), query, query_type, is_removal=data == "")
 
 
 def _read_delete(body: dict[str, Any]) -> Delete:

@@ -57,12 +57,14 @@ class Insert:
 class Update:
     """Replaces the instances that match ``query`` by ``data``, or runs the statement ``query`` (then ``data`` is None).
 
-    The statement may be a removal: arduino-api sends its removals as UPDATE.
+    The statement may be a removal: arduino-api sends its removals as UPDATE, with ``data`` "" (``is_removal``) whatever the
+    query is. Source: Sofia2 arduino-api SSAPMessageGenerator.cpp:139-145.
     """
 
     data: str | None
     query: str
     query_type: QueryType
+    is_removal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
