@@ -6,8 +6,10 @@ Sorting is stable.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import total_ordering
+from itertools import islice
 from typing import Any
 
 from sib.errors import QuerySyntaxError
@@ -20,6 +22,9 @@ MAX_SORT_FIELDS = 32
 
 NULL_KEY = sort_key(None)
 
+NATURAL = "$natural"
+"""Stands alone in a sort: the order in which the documents come, or its reverse."""
+
 
 def read_sort(spec: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> list[tuple[str, int]]:
     """Reads ``{path: 1 | -1}`` or pairs into pairs.
@@ -31,7 +36,8 @@ def read_sort(spec: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> list[tuple
     if not pairs or len(pairs) > MAX_SORT_FIELDS:
         raise QuerySyntaxError(f"a sort needs 1 to {MAX_SORT_FIELDS} fields")
     for path, direction in pairs:
-        checked_parts(path, "sort")
+        if checked_parts(path, "sort")[0].startswith("$") and (path != NATURAL or len(pairs) > 1):
+            raise QuerySyntaxError(f"sort by {path!r}: a field cannot start with $")
         if not is_number(direction) or not isinstance(direction, (int, float)) or direction not in (1, -1):
             raise QuerySyntaxError(f"sort by {path!r}: the direction must be 1 or -1, not {direction!r}")
     return [(path, int(direction)) for path, direction in pairs]
@@ -100,6 +106,8 @@ def sort_documents(
         QueryTimeoutError: the budget's time is over.
     """
     pairs = read_sort(spec)
+    if pairs[0][0] == NATURAL:
+        return _natural(documents, pairs[0][1], limit, budget)
     spending = _spending(documents, budget, limit)
     if limit is not None:
         return heapq.nsmallest(limit, spending, key=sort_key_function(pairs))
@@ -107,6 +115,14 @@ def sort_documents(
     for path, direction in reversed(pairs):
         result.sort(key=lambda document: sort_key_at(document, path, direction), reverse=direction < 0)
     return result
+
+
+def _natural(
+    documents: Iterable[dict[str, Any]], direction: int, limit: int | None, budget: Budget | None
+) -> list[dict[str, Any]]:
+    if direction > 0:
+        return list(islice(_spending(documents, budget, limit), limit))
+    return list(deque(_spending(documents, budget, limit), limit))[::-1]
 
 
 def _spending(

@@ -1,5 +1,7 @@
 """Geospatial operators."""
 
+# ruff: noqa: E501 - a row of a table stays on its line
+
 import math
 
 import pytest

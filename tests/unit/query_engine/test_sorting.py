@@ -1,5 +1,7 @@
 """Sorting documents."""
 
+# ruff: noqa: E501 - a row of a table stays on its line
+
 import itertools
 
 import pytest
@@ -53,11 +55,29 @@ def test_paths_through_arrays_take_the_least_or_greatest():
 
 
 @pytest.mark.parametrize(
-    "spec", [{}, {"a": 2}, {"a": "asc"}, {"a": True}, {"a..b": 1}, {"": 1}, {"a": {"$meta": "textScore"}}]
+    "spec",
+    [
+        {},
+        {"a": 2},
+        {"a": "asc"},
+        {"a": True},
+        {"a..b": 1},
+        {"": 1},
+        {"$a": 1},
+        {"a": 1, "$natural": 1},
+        {"a": {"$meta": "textScore"}},
+    ],
 )
 def test_wrong_sorts_are_refused(spec):
     with pytest.raises(QuerySyntaxError):
         sort_documents([], spec)
+
+
+@pytest.mark.parametrize(
+    ("direction", "limit", "expected"), [(1, None, [0, 1, 2]), (-1, None, [2, 1, 0]), (1, 2, [0, 1]), (-1, 2, [2, 1])]
+)
+def test_natural_order(direction, limit, expected):
+    assert ids([{"_id": n} for n in range(3)], {"$natural": direction}, limit=limit) == expected
 
 
 def test_memory_is_bounded_and_a_limit_needs_less():

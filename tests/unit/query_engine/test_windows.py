@@ -1,5 +1,7 @@
 """``$setWindowFields``: each row is (output, the values of the field over the sorted partitions)."""
 
+# ruff: noqa: E501 - a row of a table stays on its line
+
 from datetime import datetime, timedelta
 
 import pytest
