@@ -210,7 +210,7 @@ class TestUpdateAndDelete:
     @pytest.mark.parametrize("data", [None, "", "null", "{}", {}])
     def test_no_data(self, data):
         update = operation("UPDATE", {"data": data, "query": "db.X.update({},{$set:{a:1}})"})
-        assert update == Update(None, "db.X.update({},{$set:{a:1}})", QueryType.NATIVE)
+        assert update == Update(None, "db.X.update({},{$set:{a:1}})", QueryType.NATIVE, is_removal=data == "")
 
     @pytest.mark.parametrize("data", [None, "", "null", "{}", '{"a":1}'])
     def test_sql_ignores_data(self, data):
@@ -362,7 +362,11 @@ class TestWireForms:
         ("message_type", "body", "read"),
         [
             ("INSERT", {"data": '{"a":1}', "query": ""}, Insert('{"a":1}', None, QueryType.NATIVE)),
-            ("UPDATE", {"data": "", "query": "db.X.remove({})"}, Update(None, "db.X.remove({})", QueryType.NATIVE)),
+            (
+                "UPDATE",
+                {"data": "", "query": "db.X.remove({})"},
+                Update(None, "db.X.remove({})", QueryType.NATIVE, is_removal=True),
+            ),
             ("SUBSCRIBE", {"query": "", "msRefresh": 1000}, Subscribe("", QueryType.NATIVE, 1000)),
             ("QUERY", {"data": "", "query": "{a:1}"}, Query("{a:1}", QueryType.NATIVE)),
         ],
@@ -382,7 +386,9 @@ class TestWireForms:
         assert request.dialect is Dialect.OBJECT
 
     def test_dotnet_leaves_with_a_body_of_null_and_version_one(self):
-        payload = '{"messageId":null,"sessionKey":"K","ontology":null,"messageType":"LEAVE","body":null,"version":"ONE"}'
+        payload = (
+            '{"messageId":null,"sessionKey":"K","ontology":null,"messageType":"LEAVE","body":null,"version":"ONE"}'
+        )
         request = parse_request(payload, fallback=Dialect.OBJECT)
         assert (request.operation, request.dialect, request.dialect_told) == (Leave(), Dialect.ONE, True)
 
