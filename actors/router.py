@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from actors.gateway.channel import Channel, Slot
     from actors.gateway.core import GatewayCore, HeldLease
 
+INSTANCE_CHARS_MAX = 191
+
 Handler = Callable[[Request, Any, "Origin"], Awaitable[Answer]]
 
 
@@ -152,6 +154,8 @@ class Router:
     async def _join(self, request: Request, join: ops.Join, origin: Origin) -> Answer:
         if not join.kp or not join.instance_name:
             raise AuthenticationError("instance must be KP:instance, for example KPTestTemperatura:KPTestTemperatura01")
+        if len(join.instance_name) > INSTANCE_CHARS_MAX:
+            raise AuthenticationError(f"the KP instance has more than {INSTANCE_CHARS_MAX} characters: shorten it")
         is_ciphered = origin.slot is not None and origin.slot.cipher_key is not None
         channel_client = origin.channel.client_id if origin.channel is not None else None
         asked = JoinRequest(

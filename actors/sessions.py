@@ -75,6 +75,7 @@ class SessionShard:
         self._sessions = Sessions(limits.sessions_expiry_s)
         self._limiter = FailureLimiter(limits.join_failures_per_minute, limits.join_failure_delay_s_max)
         self._identities: dict[tuple[str, str, str], Identity] = {}
+        self._checked: dict[tuple[str, str, str], Identity | None] = {}
         self._rights: dict[tuple[str, str], dict[str, int]] = {}
         self._config_version = -1
         self._leased: dict[str, set[str]] = {}
@@ -105,6 +106,7 @@ class SessionShard:
             StoreUnavailableError: The BDC cannot decide; nothing of the batch is known to be stored. Retry it.
         """
         self._refresh()
+        self._recheck([arguments[0] for kind, arguments in requests if kind == "lease"])
         batch = _Changes()
         answers: list[Any] = []
         for kind, arguments in requests:
@@ -126,8 +128,22 @@ class SessionShard:
         version = self._bdc.config_version()
         if version != self._config_version:
             self._identities.clear()
+            self._checked.clear()
             self._rights.clear()
             self._config_version = version
+
+    def _recheck(self, session_keys: Sequence[str]) -> None:
+        """After a change of the configuration: is what the sessions were opened with still good? All in one look."""
+        now_s = time.time()
+        holders = []
+        for session_key in session_keys:
+            session = self._sessions.get(session_key, now_s)
+            if session is not None:
+                holder = (session.kp, session.user, session.credential)
+                if holder not in self._checked:
+                    holders.append(holder)
+        if holders:
+            self._checked.update(zip(holders, self._bdc.recheck(holders), strict=True))
 
     def _join(self, batch: _Changes, gateway: str, request: JoinRequest) -> Lease | JoinRefused:
         now_s = time.time()
@@ -146,6 +162,8 @@ class SessionShard:
             self._counts["join_failures"] += 1
             return JoinRefused(error, self._limiter.failed(request.address, request.kp, now_s))
         batch.saved.append(session)
+        if request.token is not None:
+            batch.tokens.append((request.token, _moment(now_s)))
         batch.seen.append((request.kp, request.instance, request.client or request.address, _moment(now_s)))
         return self._grant(batch, gateway, session, identity)
 
@@ -194,14 +212,11 @@ class SessionShard:
 
     def _known(self, batch: _Changes, session: Session) -> Identity:
         """Check again that the session's token or user is good; if not, the session ends."""
-        key = (session.kp, session.user, session.credential)
-        if key not in self._identities:
-            (identity,) = self._bdc.recheck([key])
-            if identity is None:
-                self._end(batch, session)
-                raise AuthenticationError("the session's token or user is not valid any more: JOIN with a valid one")
-            self._identities[key] = identity
-        return self._identities[key]
+        identity = self._checked.get((session.kp, session.user, session.credential))
+        if identity is None:
+            self._end(batch, session)
+            raise AuthenticationError("the session's token or user is not valid any more: JOIN with a valid one")
+        return identity
 
     def _grant(self, batch: _Changes, gateway: str, session: Session, identity: Identity) -> Lease:
         self._leased.setdefault(session.key, set()).add(gateway)
@@ -348,6 +363,7 @@ class _Changes:
         self.subscribed: list[SubscriptionRecord] = []
         self.unsubscribed: list[str] = []
         self.seen: list[tuple[str, str, str, datetime]] = []
+        self.tokens: list[tuple[str, datetime]] = []
         self.reports: list[LogRecord] = []
 
     def write(self, bdc: Bdc, expiry_s: float) -> None:
@@ -363,6 +379,8 @@ class _Changes:
             bdc.sessions.delete(sorted(ended))
         if self.seen:
             bdc.instances_seen(self.seen)
+        if self.tokens:
+            bdc.tokens_seen(self.tokens)
         if self.reports:
             bdc.log(self.reports)
 

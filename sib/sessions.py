@@ -45,10 +45,15 @@ class Sessions:
         Raises:
             AuthenticationError: unknown, left or expired; what to do is to JOIN again.
         """
-        session = self._by_key.get(key) if key else None
-        if session is None or self.is_expired(session, now_s):
+        session = self.get(key, now_s) if key else None
+        if session is None:
             raise AuthenticationError("the session is not active: JOIN again and use the new session key")
         return session
+
+    def get(self, key: str, now_s: float) -> Session | None:
+        """The live session of a key, None if there is none."""
+        session = self._by_key.get(key)
+        return None if session is None or self.is_expired(session, now_s) else session
 
     def touch(self, key: str, used_at_s: float) -> bool:
         """Restart a session's expiry; an older time changes nothing. Says whether the session is here."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from actors.gateway.mqtt_store import StoredMessage, StoredSession
 from storage.bdc.bdc import Bdc
@@ -53,15 +52,10 @@ class BdcSessionStore:
             )
             for session in sessions
         ]
-        await asyncio.to_thread(self._each, self._mqtt.save, records)
+        await asyncio.to_thread(self._mqtt.save, *records)
 
     async def delete(self, client_ids: Sequence[str]) -> None:
-        await asyncio.to_thread(self._each, self._mqtt.delete, list(client_ids))
-
-    @staticmethod
-    def _each(call: Callable[[Any], None], items: Sequence[Any]) -> None:
-        for item in items:
-            call(item)
+        await asyncio.to_thread(self._mqtt.delete, *client_ids)
 
     async def enqueue(self, messages: Sequence[StoredMessage]) -> None:
         records = [
