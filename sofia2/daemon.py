@@ -107,7 +107,8 @@ class RunFolder:
         """The process that holds the lock: a platform that runs, starts or stops. None when there is none."""
         try:
             with (self.path / "lock").open("r+") as file:
-                return None if _is_locked_by_us(file) else int(file.read() or 0)
+                # Locked and still empty: it has just begun. 0 would mean our own process group to whoever signals it.
+                return None if _is_locked_by_us(file) else int(file.read() or 0) or None
         except (OSError, ValueError):
             return None
 
