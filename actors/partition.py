@@ -20,6 +20,7 @@ import orjson
 from bson import json_util
 
 import sib.errors
+from actors import logs
 from actors.catalog import LiveCatalog
 from actors.config import PlatformConfig
 from actors.feed import CATCH_UP_CHANGES_MAX, Announcement, Changed, Feed, Subscriber
@@ -95,6 +96,7 @@ class OntologyPartition:
     """One partition; a sync actor, so that the calls of a gateway run in their order."""
 
     def __init__(self, name: str, config: PlatformConfig) -> None:
+        logs.configure(config.data, name)
         self._name, self._config = name, config
         self._bdc = open_bdc(config.bdc_url)
         self._store = RelationalStore.open(config.partition_url(name), writer=True)

@@ -11,6 +11,7 @@ import os
 import time
 from typing import Any
 
+from actors import logs
 from actors.config import PlatformConfig
 from actors.gateway.nodes import HttpGateway, MqttGateway
 from actors.gateway.relay import GatewayRelay
@@ -34,6 +35,7 @@ class Platform:
     """An async actor, one per platform."""
 
     def __init__(self, name: str, config: PlatformConfig) -> None:
+        logs.configure(config.data, name)
         self._config = config
         self._bdc = open_bdc(config.bdc_url)
         self._kinds: dict[str, str] = {}

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from actors import logs
 from actors.config import PlatformConfig
 from actors.runtime import control
 from sib.errors import AuthorizationError
@@ -37,6 +38,7 @@ class QueryWorker:
     """One worker; a sync actor with a pool of threads, each with its own connection."""
 
     def __init__(self, name: str, config: PlatformConfig) -> None:
+        logs.configure(config.data, name)
         self._name, self._config = name, config
         self._bdc = open_bdc(config.bdc_url)
         self._threads = threading.local()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from actors import logs
 from actors.config import PlatformConfig
 from actors.runtime import Ref, control
 from sib.access import Identity, permission_name
@@ -69,6 +70,7 @@ class SessionShard:
     """One shard; a sync actor. Requests of one call are answered together, after their commit."""
 
     def __init__(self, name: str, config: PlatformConfig) -> None:
+        logs.configure(config.data, name)
         self._name, self._config = name, config
         self._bdc = open_bdc(config.bdc_url)
         limits = config.limits

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from actors import logs
 from actors.catalog import LiveCatalog
 from actors.clients import PartitionClient, QueryClient, SessionClient
 from actors.config import Limits, PlatformConfig
@@ -78,6 +79,7 @@ class GatewayCore:
     """The common part of the gateways of one process; lives on its event loop."""
 
     def __init__(self, name: str, kind: str, config: PlatformConfig) -> None:
+        logs.configure(config.data, name)
         self.name, self.config = name, config
         self.epoch = os.urandom(6).hex()
         self.limits: Limits = config.limits
