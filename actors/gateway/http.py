@@ -109,12 +109,12 @@ def create_app(gateway: HttpGateway, *, open_mqtt: OpenMqtt | None = None) -> St
     ``app.state.websocket`` and ``app.state.mqtt`` are the WebSocket apps, with their counters.
     """
     websocket = SsapWebSocketApp(gateway, message_bytes_max=gateway.limits.message_bytes_max)
-    routes: list[BaseRoute] = _websocket_routes(WEBSOCKET_PATH, websocket)
+    routes = [*_ssap_routes(gateway), *_websocket_routes(WEBSOCKET_PATH, websocket)]  # the busiest first
     mqtt = None
     if open_mqtt is not None:
         mqtt = MqttWebSocketApp(open_mqtt)
         routes += _websocket_routes(MQTT_PATH, mqtt)
-    routes += [*_ssap_routes(gateway), *_service_routes(gateway)]
+    routes += _service_routes(gateway)
     app = Starlette(routes=routes, middleware=[Middleware(SingleSlashes)])
     app.router.redirect_slashes = False
     app.state.websocket, app.state.mqtt = websocket, mqtt

@@ -174,8 +174,8 @@ class DiscardingReader(StreamReader):
         """The next ``n`` bytes, or if they are too many the first ``EXCERPT_BYTES`` of them."""
         if n <= self.bytes_max:
             return (yield from super().read_exact(n))
-        excerpt = yield from super().read_exact(EXCERPT_BYTES)
-        left = n - EXCERPT_BYTES
+        excerpt = yield from super().read_exact(min(n, EXCERPT_BYTES))
+        left = n - len(excerpt)
         self.is_discarding = True
         while left > 0:
             if not self.buffer:
@@ -187,7 +187,7 @@ class DiscardingReader(StreamReader):
             del self.buffer[:step]
             left -= step
         self.is_discarding = False
-        self.discarded_bytes = n - EXCERPT_BYTES
+        self.discarded_bytes = n - len(excerpt)
         return excerpt
 
 
