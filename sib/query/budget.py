@@ -91,9 +91,14 @@ class Budget:
             )
         self.spend(documents)
 
-    def release(self, documents: int) -> None:
-        """Gives back what a finished sub-pipeline had held."""
-        self._held -= documents
+    @property
+    def held(self) -> int:
+        """How many documents and groups are kept now."""
+        return self._held
+
+    def release_to(self, held: int) -> None:
+        """Gives back what a sub-pipeline had kept and has dropped: ``held`` is what was kept before it ran."""
+        self._held = held
 
 
 class Context:

@@ -177,6 +177,8 @@ def _over_time(name: str, argument: Any, window: Window | None, context: Context
     unit = named.get("unit")
     scale = None
     if unit is not None:
+        if type(unit) is not str:
+            raise QuerySyntaxError(f"{name} needs a unit from millisecond to week")
         if unit in MILLISECONDS:
             scale = MILLISECONDS[unit]
         elif unit in DAYS:
@@ -245,6 +247,8 @@ def _linear_fill(name: str, argument: Any, window: Window | None, context: Conte
 
     def compute(partition: Partition) -> list[Any]:
         values = [None if is_nullish(value) else value for value in partition.column(source)]
+        if not all(value is None or is_number(value) for value in values):
+            raise QueryError("$linearFill needs numbers")
         positions = [
             float(milliseconds_between(datetime(1970, 1, 1), at))
             if isinstance(at, datetime)

@@ -124,10 +124,12 @@ def _inner_pipeline(
         variables = {name: value(document, context.variables) for name, value in made}
         inner_context.variables = {**context.variables, **variables}
         inner_context.now = context.now
+        held = context.budget.held
         found: list[Document] = []
         for row in pipeline(rows):
             context.budget.spend()
             found.append(row)
+        context.budget.release_to(held)
         return found
 
     return refine

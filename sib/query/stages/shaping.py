@@ -15,7 +15,7 @@ from sib.query.paths import Parts, checked_parts, read
 from sib.query.projection import compile_add_fields, compile_project_stage, compile_unset
 from sib.query.sorting import sort_documents
 from sib.query.stages.registry import Document, Environment, SortWithLimit, Stage, stage
-from sib.query.values import MISSING, is_int, is_number, type_name
+from sib.query.values import INT64_MAX, MISSING, is_int, is_number, type_name
 
 GEO_NEAR_REFUSED = "$near and $nearSphere cannot stand in $match: use $geoNear as the first stage, or $geoWithin"
 
@@ -104,7 +104,7 @@ def whole_number(name: str, value: Any, least: int) -> int:
         QuerySyntaxError: it is none, or too small.
     """
     is_whole = is_number(value) and (is_int(value) or (isinstance(value, float) and value.is_integer()))
-    if not is_whole or value < least:
+    if not is_whole or not least <= value <= INT64_MAX:
         raise QuerySyntaxError(f"{name} needs a whole number of at least {least}, not {value!r}")
     return int(value)
 

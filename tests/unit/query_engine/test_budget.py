@@ -42,8 +42,10 @@ def test_a_deadline_needs_a_clock():
 
 def test_held_documents_can_be_given_back():
     budget = Budget(max_held_documents=2)
-    budget.hold(2)
-    budget.release(1)
+    budget.hold(1)
+    before = budget.held
+    budget.hold()
+    budget.release_to(before)
     budget.hold()
     with pytest.raises(LimitError, match="more than 2"):
         budget.hold()

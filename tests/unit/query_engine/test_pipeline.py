@@ -395,6 +395,13 @@ def test_blocking_stages_are_bounded(stages):
         aggregate(stages, documents, budget=Budget(max_held_documents=50))
 
 
+def test_a_pipeline_inside_gives_back_what_it_held():
+    inner = [{"$sort": {"instock": -1}}, {"$limit": 4}, {"$group": {"_id": "$sku"}}]
+    stages = [{"$lookup": {"from": "stock", "pipeline": inner, "as": "s"}}, {"$count": "n"}]
+    documents = ({"_id": n} for n in range(1000))
+    assert aggregate(stages, documents, budget=Budget(max_held_documents=20)) == [{"n": 1000}]
+
+
 def test_streaming_stages_hold_nothing():
     documents = ({"_id": n} for n in range(100))
     stages = [{"$match": {"_id": {"$gte": 10}}}, {"$addFields": {"x": 1}}, {"$sort": {"_id": -1}}, {"$limit": 1}]

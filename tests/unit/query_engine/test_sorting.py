@@ -1,7 +1,5 @@
 """Sorting documents."""
 
-# ruff: noqa: E501 - a row of a table stays on its line
-
 import itertools
 
 import pytest
