@@ -295,7 +295,6 @@ class MqttConnection(MqttOutgoing):
         grants = list(self._grants)
         grants[kind] = qos
         self._grants = (grants[0], grants[1], grants[2])
-        self._front_size = -1
         if kind == ANSWER:
             self._answer_qos = qos
 

@@ -187,6 +187,17 @@ async def test_everything_is_there_after_the_process_died(serve, store, is_conne
         assert len(second.channel("kp").received) == before
 
 
+async def test_numbers_go_on_after_a_restart(serve, store):
+    first = await serve(store=store)
+    client = await subscriber(first)
+    client.cut()
+    await away(first)
+    await first.endpoint.deliver_indications([("kp", b"1"), ("kp", b"2")])
+    second = await serve(store=store)
+    await second.endpoint.deliver_indications([("kp", b"3")])
+    assert stored(store) == [b"1", b"2", b"3"]
+
+
 async def test_sessions_between_devices_come_back(serve, store):
     first = await serve(store=store, ssap=False, pubsub=True)
     keep = ((Property.SESSION_EXPIRY, 1000),)

@@ -190,6 +190,37 @@ async def test_a_packet_to_throw_away_must_end_too(serve):
     assert await client.is_closed()
 
 
+async def test_each_packet_has_its_own_thirty_seconds(serve):
+    server = await serve(message_bytes_max=100, react=None)
+    client = await server.client("slow")
+    connection = server.endpoint.sessions["slow"].connection
+    client.send(b"\x30\xc8\x01\0\1a" + b"x" * 100)
+    await server.until(lambda: connection.packet_since_s)
+    server.advance(20)
+    before = connection.packet_since_s
+    client.send(b"x" * 97 + b"\x30\x64\0\1a")
+    await server.until(lambda: connection.packet_since_s > before)
+    server.advance(20)
+    client.send(b"y" * 97 + b"\xc0\0")
+    await client.expect(codec.PINGRESP)
+
+
+async def test_time_does_not_pass_while_the_host_is_busy(serve):
+    server = await serve()
+    client = await server.client("slow", keep_alive_s=5)
+    connection = server.endpoint.sessions["slow"].connection
+    client.send(b"\x30\x64\0\1a")
+    await server.until(lambda: connection.packet_since_s)
+    connection.pause()
+    server.advance(100)
+    connection.resume()
+    await server.until(lambda: connection.is_reading)
+    await asyncio.sleep(0)
+    server.advance(1)
+    client.send(b"y" * 97 + b"\xc0\0")
+    await client.expect(codec.PINGRESP)
+
+
 @pytest.mark.parametrize("version", [MQTT_3_1, MQTT_3_1_1, MQTT_5])
 async def test_keep_alive_is_enforced(serve, mode, version):
     server = await serve(**mode)

@@ -106,6 +106,18 @@ async def test_retained_messages_are_bounded(serve):
     assert server.endpoint.stats.retained_refused == 1
 
 
+async def test_a_retained_message_takes_the_place_of_the_one_before(serve):
+    server = await serve(ssap=False, pubsub=True, limits=MqttLimits(retained_bytes_max=1000))
+    client = await server.client()
+    for number in range(10):
+        client.publish("t", b"%d" % number * 500, retain=True)
+    await client.silence()
+    assert server.endpoint.stats.retained_refused == 0
+    client.publish("t2", b"x" * 500, retain=True)
+    await client.silence()
+    assert server.endpoint.stats.retained_refused == 1
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_messages_for_a_client_that_is_away(suite, version):
     subscriber = await persistent(suite, "s", version)

@@ -248,6 +248,7 @@ async def test_take_over_closes_the_old_connection(serve):
     assert first.is_closed
     assert not server.channel("dev").is_closed
     await new.subscribe_own()
+    first.connection.acknowledge(b"\x40\x02\0\1")
     first.connection.answer(b"late")
     first.connection.indicate(b"for whoever is there")
     assert (await new.message()).payload == b"for whoever is there"
