@@ -7,6 +7,7 @@ import gc
 import os
 import ssl
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 from actors.config import PLATFORM, Listener, PlatformConfig
@@ -15,9 +16,10 @@ from actors.gateway.callback_post import AddressPolicy, CallbackPoster
 from actors.gateway.callbacks import CallbackSender
 from actors.gateway.channel import Channel
 from actors.gateway.core import GatewayCore
-from actors.gateway.http import start_http
+from actors.gateway.http import RunningHttp, start_http
 from actors.gateway.mqtt import ListenerOptions, MqttConnection, MqttEndpoint, start_listener
 from actors.gateway.mqtt_bdc import BdcSessionStore
+from actors.gateway.mqtt_websocket import WebSocketMqtt
 from actors.gateway.notifier import LocalSubscription
 from actors.metrics import Samples, format_metrics, merge_samples
 from actors.runtime import Ref
@@ -50,6 +52,10 @@ class MqttCore(GatewayCore):
             return False
         return True
 
+    async def stop(self) -> None:
+        """Close the listeners."""
+        await self.endpoint.stop()
+
     def _deliver_offline(
         self, subscription: LocalSubscription, channel: Channel | None, payload: bytes
     ) -> Awaitable[None] | None:
@@ -69,14 +75,23 @@ class HttpCore(MqttCore):
     """The HTTP gateway's part: REST callbacks, the metrics page, MQTT over WebSocket."""
 
     def start_callbacks(self) -> None:
+        self.servers: list[RunningHttp] = []
         hosts = [listener.host for listener in self.config.listeners]
         allow = self.catalog.setting("rest.callback_allow", list(self.limits.callback_allow))
         self.callback_policy = AddressPolicy(allow or AddressPolicy.default_allow(hosts))
-        self._callbacks = CallbackSender(CallbackPoster(self.callback_policy), on_dead=self.commands.remove)
+        self._poster = CallbackPoster(self.callback_policy)
+        self._callbacks = CallbackSender(self._poster, on_dead=self.commands.remove)
         self._platform_samples: Samples = {}
 
     def is_ready(self) -> bool:
         return True
+
+    async def stop(self) -> None:
+        """Close the listeners and what is under way to callbacks."""
+        await asyncio.gather(*(server.stop() for server in self.servers))
+        await self._callbacks.close()
+        await self._poster.close()
+        await super().stop()
 
     def metrics_text(self) -> str:
         return format_metrics(merge_samples([self._platform_samples, self.samples()]))
@@ -145,7 +160,7 @@ class _GatewayActor:
         }
 
     async def stop(self) -> None:
-        await self._core.endpoint.stop()
+        await self._core.stop()
 
 
 class MqttGateway(_GatewayActor):
@@ -234,14 +249,18 @@ async def _bind_mqtt(core: MqttCore, listener: Listener) -> None:
 async def _bind_http(core: HttpCore, listener: Listener) -> None:
     for attempt in range(BIND_TRIES):
         try:
-            await start_http(
+            running, _ = await start_http(
                 core,  # type: ignore[arg-type]  # its limits are frozen, the app only reads them
                 listener.host,
                 listener.port,
                 ssl=tls_context(listener),
                 connections_max=int(listener.options.get("connections_max", 20_000)),
                 is_shared=True,
+                open_mqtt=partial(
+                    WebSocketMqtt, core.endpoint, ListenerOptions(message_bytes_max=core.limits.message_bytes_max)
+                ),
             )
+            core.servers.append(running)
             return
         except OSError:
             if attempt == BIND_TRIES - 1:
