@@ -1,4 +1,4 @@
-"""Every request that the published clients were recorded with, replayed over their transport: the answers have the recorded shape."""
+"""Every request that the published clients were recorded with, replayed over their transport; answers have the recorded shape."""
 
 import json
 import re
