@@ -14,7 +14,7 @@ from typing import Any
 import click
 import typer
 
-from sofia2.commands import configure, lifecycle
+from sofia2.commands import about, configure, data, definitions, kps, lifecycle, ontologies, traffic, users
 from sofia2.console import FAULT, NO, NOT_PERMITTED, WRONG_INPUT, CliError, output
 
 app = typer.Typer(
@@ -26,10 +26,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for _command in (lifecycle.start, lifecycle.stop, lifecycle.status):
-    app.command(rich_help_panel="The platform")(_command)
-for _command in (configure.apply, configure.export):
-    app.command(rich_help_panel="Configuration")(_command)
+_PANELS = {
+    "The platform": (lifecycle.start, lifecycle.stop, lifecycle.status, about.init, about.settings, about.version),
+    "Configuration": (configure.apply, configure.export),
+    "Data": (data.query, data.explain, data.validate),
+    "Messages": (traffic.send, traffic.demo, traffic.load),
+}
+_GROUPS = {
+    "user": users.app,
+    "ontology": ontologies.app,
+    "kp": kps.app,
+    "token": kps.tokens,
+    "predefined": definitions.predefined,
+    "asset": definitions.assets,
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name, rich_help_panel="Configuration")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DONE, NO, WRONG_INPUT, TAKEN, TIMED_OUT, NOT_PERMITTED, FAULT = 0, 1, 2, 3, 4, 5, 70
 """The exit statuses of every command."""
+PIPE_COLUMNS = 500
+"""Tables that nobody looks at on a terminal are not squeezed."""
 
 
 class CliError(Exception):
@@ -35,7 +37,9 @@ class Output:
         from rich.console import Console
 
         if is_result not in self._consoles:
-            self._consoles[is_result] = Console(file=sys.stdout if is_result else sys.stderr, highlight=False)
+            file = sys.stdout if is_result else sys.stderr
+            width = None if file.isatty() else PIPE_COLUMNS
+            self._consoles[is_result] = Console(file=file, highlight=False, width=width)
         return self._consoles[is_result]
 
     def say(self, text: str) -> None:
@@ -58,8 +62,16 @@ class Output:
             for line in [str(value)] if lines is None else lines:
                 print(line, flush=True)
 
-    def table(self, value: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
-        """The answer as a table; with ``--json`` the value."""
+    def table(
+        self,
+        value: Any,
+        columns: Sequence[str],
+        rows: Iterable[Iterable[Any]],
+        *,
+        title: str = "",
+        instead: Iterable[str] | None = None,
+    ) -> None:
+        """The answer as a table; with ``--json`` the value. ``instead``: lines to print when the terminal is too narrow."""
         if self.is_json:
             self.result(value)
             return
@@ -69,7 +81,11 @@ class Output:
         table = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for row in rows:
             table.add_row(*(_cell(value) for value in row))
-        self.console(is_result=True).print(table)
+        console = self.console(is_result=True)
+        if instead is not None and console.measure(table).maximum > console.width:
+            self.result(value, instead)
+        else:
+            console.print(table)
 
     def fail(self, status: int, message: str, **facts: Any) -> int:
         """An error: one sentence, and with ``--json`` also a value on standard output. Gives the exit status."""

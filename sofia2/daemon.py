@@ -1,8 +1,8 @@
 """The process of one platform: it starts Ray and the actors, answers ``status`` and ``stop``, and ends what it started.
 
 Run as ``python -m sofia2.daemon DATA [--lock-fd N] [--with-parent]``; it reads ``DATA/run/config.json`` and reports on standard
-output, a JSON object a line: ``{"event": "progress"|"ready"|"failed", ...}``. Invariant: it is the ancestor of every process of its platform, and each of
-them has its data folder in the environment (``SOFIA2_DATA``); nothing else is ever ended by it.
+output, a JSON object a line: ``{"event": "progress"|"ready"|"failed", ...}``. Invariant: it is the ancestor of every process of
+its platform, and each of them has its data folder in the environment (``SOFIA2_DATA``); nothing else is ever ended by it.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ class Launch:
         Raises:
             StartError: the folder or a port is taken. NotAppliedError: a file is wrong. SibError: a setting or database is.
         """
-        self.folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.path.mkdir(exist_ok=True, mode=0o700)
         self._lock = self.folder.lock()
         if self.folder.state.exists():
             progress("ending what an unclean stop has left")
@@ -143,7 +144,7 @@ class Launch:
             if line is None:
                 raise StartError(
                     EXIT_TIMEOUT,
-                    f"the platform was not ready within {timeout_s:g} s: give it more time with --ready-timeout, or see {self.folder.log}",
+                    f"the platform was not ready in {timeout_s:g} s: see {self.folder.log}, or give it more with --ready-timeout",
                 )
             if not line:
                 raise StartError(EXIT_FAULT, f"the platform ended while it started: see {self.folder.log}")

@@ -1,4 +1,4 @@
-"""The settings: one table of all of them, and where their values come from.
+"""The settings: where their values come from, and what they make of a platform. The table of them: ``settingtable``.
 
 Order, later ones win: defaults, the settings file (``sofia2.toml``), settings that were applied (``sofia2 apply``),
 variables (``SOFIA2_LIMITS__WRITE_TIMEOUT_S``: ``__`` stands for the dot), options of the command line. Hot settings are the
@@ -7,8 +7,6 @@ exception: once applied they act at once and everywhere, so the applied value wi
 
 from __future__ import annotations
 
-import ipaddress
-import math
 import os
 import re
 import stat
@@ -21,18 +19,17 @@ from typing import Any
 
 from actors.config import Limits, Listener, PlatformConfig, Topology
 from sib.errors import ConfigurationError
-from sofia2.filereaders import suggestion
 from sofia2.listeners import KINDS, LISTENERS_MAX, TLS_KINDS, is_loopback, parse_listener
+from sofia2.settingtable import BY_NAME, LISTENERS, MODULES, MODULES_PLANNED, PREFIX, TABLE, find_setting
 
-PREFIX = "SOFIA2_"
 FILE_NAME = "sofia2.toml"
 FILE_BYTES_MAX = 1 << 20
-MODULES = ("sib",)
-MODULES_PLANNED = ("console", "api", "script", "cep", "process", "kp")
-LOOPBACK = "127.0.0.1"
-LISTENERS = "listeners."
 OTHER_VARIABLES = frozenset({"SOFIA2_USER", "SOFIA2_PASSWORD", "SOFIA2_DATA_RUN"})
 """Variables with our prefix that are no settings: who asks (``sofia2.bdtr``), and the mark of a platform's processes."""
+
+
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
+_URLS = ("bdc", "bdtr", "bdh")
 
 
 class Origin(IntEnum):
@@ -45,162 +42,6 @@ class Origin(IntEnum):
     OPTION = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting. ``kind``: text, path, url, flag, integer, number, texts, networks.
-
-    ``is_hot``: a change by ``sofia2 apply`` acts at once. ``is_start``: it says how to find or start the platform, so it
-    cannot be applied. ``limit``: the field of ``Limits`` that it fills.
-    """
-
-    name: str
-    kind: str
-    default: Any
-    help: str
-    unit: str = ""
-    is_hot: bool = False
-    is_start: bool = False
-    limit: str = ""
-    minimum: float = 0
-    maximum: float = math.inf
-
-    @property
-    def variable(self) -> str:
-        return PREFIX + self.name.upper().replace(".", "__")
-
-    def read(self, value: Any) -> Any:
-        """The value from a text or a TOML value.
-
-        Raises:
-            ConfigurationError: it is of another kind or out of bounds.
-        """
-        try:
-            return _READERS[self.kind](value, self)
-        except (ValueError, TypeError):
-            raise ConfigurationError(f"The setting {self.name} is {_KINDS[self.kind]}{self._bounds()}.") from None
-
-    def _bounds(self) -> str:
-        if self.maximum < math.inf:
-            return f" from {self.minimum:g} to {self.maximum:g}"
-        return f" of at least {self.minimum:g}" if self.minimum else ""
-
-
-def _port(name: str, default: int | None, help_: str) -> Setting:
-    return Setting(name, "integer", default, help_, maximum=65_535)
-
-
-def _limit(name: str, limit: str, help_: str, *, unit: str = "", is_hot: bool = False, minimum: float = 1) -> Setting:
-    kind = "integer" if Limits.__annotations__[limit] == "int" else "number"
-    return Setting(name, kind, getattr(Limits(), limit), help_, unit, is_hot, limit=limit, minimum=minimum)
-
-
-TABLE: tuple[Setting, ...] = (
-    Setting("config", "path", None, "The settings file.", is_start=True),
-    Setting("data", "path", None, "The data folder of the platform.", is_start=True),
-    Setting("apply", "texts", (), "Files that `sofia2 start` applies before the listeners open.", is_start=True),
-    Setting("detach", "flag", False, "`sofia2 start` returns when the platform is ready.", is_start=True),
-    Setting("json", "flag", False, "`sofia2 start` prints one JSON line.", is_start=True),
-    Setting("ready_timeout", "number", 60.0, "How long `sofia2 start` waits.", "s", is_start=True, minimum=1),
-    Setting("modules", "texts", ("sib",), f"The parts that run: {', '.join(MODULES)}."),
-    Setting("bdc", "url", None, "The configuration database. Default: sqlite:///DATA/bdc.db", is_start=True),
-    Setting("bdc_file", "path", None, "A file that holds the URL of the BDC.", is_start=True),
-    Setting("bdtr", "url", None, "The real-time database. Default: sqlite:DATA/bdtr", is_start=True),
-    Setting("bdtr_file", "path", None, "A file that holds the URL of the BDTR.", is_start=True),
-    Setting("bdh", "url", None, "The historical database. Default: file:DATA/bdh", is_start=True),
-    Setting("bdh_file", "path", None, "A file that holds the URL of the BDH.", is_start=True),
-    Setting("host", "text", LOOPBACK, "The address of the listeners that have no URL of their own. Any other address than a loopback one exposes them."),
-    _port("mqtt_port", 1883, "The port of the listener mqtt; 0: any free port."),
-    _port("mqtts_port", None, "The port of the listener mqtts; 8883 once a certificate is set."),
-    _port("http_port", 8080, "The port of the listener http."),
-    _port("https_port", None, "The port of the listener https. Off until it is set; it needs a certificate."),
-    _port("serve_port", 8000, "The port of Ray Serve; only with the module api or console."),
-    Setting("tls_cert", "path", None, "The certificate (chain) of the TLS listeners, a PEM file."),
-    Setting("tls_key", "path", None, "Its private key, a PEM file."),
-    _limit("sessions.expiry_s", "sessions_expiry_s", "How long an SSAP session lives after its last use.", unit="s", is_hot=True),
-    _limit("query.row_cap", "query_row_cap", "The most rows that a query answers.", unit="rows", is_hot=True),
-    _limit("query.time_limit_s", "query_time_limit_s", "How long a query may take; then it is stopped.", unit="s", is_hot=True, minimum=0.01),
-    Setting("rest.callback_allow", "networks", (), "Networks that REST callbacks may go to. Default: this machine when all listeners are on loopback, else any public address.", limit="callback_allow"),
-    _limit("limits.join_failures_per_minute", "join_failures_per_minute", "Failed JOINs of one KP and address; then answers are delayed."),
-    _limit("limits.join_failure_delay_s_max", "join_failure_delay_s_max", "The longest such delay.", unit="s", minimum=0),
-    _limit("limits.write_timeout_s", "write_timeout_s", "How long a write may wait for the store; then it is answered as failed.", unit="s"),
-    _limit("limits.message_bytes_max", "message_bytes_max", "The longest SSAP message; longer ones are answered with an error.", unit="bytes", minimum=1024),
-    _limit("limits.websocket_idle_s", "websocket_idle_s", "A WebSocket without a message for so long is closed; 0: never.", unit="s", minimum=0),
-    _limit("limits.requests_waiting_max", "requests_waiting_max", "Requests of a gateway that wait for a partition; then it stops reading."),
-    _limit("limits.requests_per_connection_max", "requests_per_connection_max", "Requests of one connection in work; then it is not read."),
-    _limit("limits.subscriptions_per_session_max", "subscriptions_per_session_max", "Subscriptions of one SSAP session; more are refused."),
-    _limit("limits.commands_per_connection_max", "commands_per_connection_max", "SUBSCRIBECOMMANDs of one connection; more are refused."),
-    _limit("limits.queries_at_once_max", "queries_at_once_max", "Queries of one gateway at work; more are refused."),
-)  # fmt: skip
-"""All settings but the listeners, which have names of their own: ``listeners.<name>``."""
-
-BY_NAME = {setting.name: setting for setting in TABLE}
-_FALSE, _TRUE = ("false", "0", "no", "off", ""), ("true", "1", "yes", "on")
-_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
-_URLS = ("bdc", "bdtr", "bdh")
-
-
-def _read_flag(value: Any, _setting: Setting) -> bool:
-    text = str(value).lower()
-    if text not in _TRUE + _FALSE:
-        raise ValueError
-    return text in _TRUE
-
-
-def _read_number(value: Any, setting: Setting) -> float:
-    if isinstance(value, bool):
-        raise ValueError
-    number = float(value)
-    if not setting.minimum <= number <= setting.maximum or not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _read_integer(value: Any, setting: Setting) -> int:
-    number = _read_number(value, setting)
-    if number != int(number):
-        raise ValueError
-    return int(number)
-
-
-def _read_text(value: Any, _setting: Setting) -> str:
-    if not isinstance(value, str | os.PathLike) or not str(value).strip():
-        raise ValueError
-    return str(value).strip()
-
-
-def _read_texts(value: Any, _setting: Setting) -> tuple[str, ...]:
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str | os.PathLike) for item in items):
-        raise ValueError
-    return tuple(text for text in (str(item).strip() for item in items) if text)
-
-
-def _read_networks(value: Any, setting: Setting) -> tuple[str, ...]:
-    return tuple(str(ipaddress.ip_network(text, strict=False)) for text in _read_texts(value, setting))
-
-
-_READERS = {
-    "text": _read_text,
-    "path": _read_text,
-    "url": _read_text,
-    "flag": _read_flag,
-    "integer": _read_integer,
-    "number": _read_number,
-    "texts": _read_texts,
-    "networks": _read_networks,
-}
-_KINDS = {
-    "text": "a text",
-    "path": "the path of a file or folder",
-    "url": "a URL",
-    "flag": "true or false",
-    "integer": "a whole number",
-    "number": "a number",
-    "texts": "a list of texts",
-    "networks": "a list of networks such as 10.0.0.0/8",
-}
-
-
 def check_setting(name: str, value: Any) -> bool:
     """Check a setting that is to be applied; says whether it acts at once.
 
@@ -210,7 +51,7 @@ def check_setting(name: str, value: Any) -> bool:
     if name.startswith(LISTENERS):
         parse_listener(name.removeprefix(LISTENERS), value, tls_cert="later", tls_key="later")
         return False
-    setting = _setting(name)
+    setting = find_setting(name)
     if setting.is_start:
         raise ConfigurationError(f"{name} says how to find or start the platform: put it into {FILE_NAME}, not here.")
     if name == "modules":
@@ -234,7 +75,7 @@ class Settings:
         Raises:
             ConfigurationError: there is no such setting, or the value is not allowed.
         """
-        read = value if name.startswith(LISTENERS) else _setting(name).read(value)
+        read = value if name.startswith(LISTENERS) else find_setting(name).read(value)
         if origin >= self.origins.get(name, Origin.DEFAULT):
             self.values[name], self.origins[name] = read, origin
 
@@ -455,13 +296,6 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _flatten(value, name + ".")
         else:
             yield name, value
-
-
-def _setting(name: str) -> Setting:
-    found = BY_NAME.get(name)
-    if found is None:
-        raise ConfigurationError(f"There is no setting {name[:80]!r}: {suggestion(name, [*BY_NAME, 'listeners.NAME'])}")
-    return found
 
 
 def _check_modules(modules: tuple[str, ...]) -> None:

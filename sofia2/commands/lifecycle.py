@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 def start(
     config: Config = None,
-    apply: Annotated[list[str] | None, typer.Option("--apply", metavar="FILE", help="Apply FILE before the listeners open (repeatable).")] = None,
+    apply: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Apply it before the start (repeatable).")] = None,
     data: Data = None,
-    host: Annotated[str | None, typer.Option(metavar="ADDR", help="Address of the listeners. Default 127.0.0.1; another one exposes them.")] = None,
-    mqtt_port: Annotated[int | None, typer.Option(metavar="PORT", help="SSAP over MQTT. Default 1883; 0: any free port.")] = None,
-    mqtts_port: Annotated[int | None, typer.Option(metavar="PORT", help="The same with TLS. 8883 once a certificate is set.")] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDR", help="Default 127.0.0.1; another one exposes the listeners.")] = None,
+    mqtt_port: Annotated[int | None, typer.Option(metavar="PORT", help="SSAP over MQTT. Default 1883; 0: any free one.")] = None,
+    mqtts_port: Annotated[int | None, typer.Option(metavar="PORT", help="With TLS. 8883 once there is a certificate.")] = None,
     http_port: Annotated[int | None, typer.Option(metavar="PORT", help="WebSocket, REST and metrics. Default 8080.")] = None,
     https_port: Annotated[int | None, typer.Option(metavar="PORT", help="The same with TLS.")] = None,
-    serve_port: Annotated[int | None, typer.Option(metavar="PORT", help="Ray Serve, with the modules that need it. Default 8000.")] = None,
+    serve_port: Annotated[int | None, typer.Option(metavar="PORT", help="Ray Serve, if a module needs it. Default 8000.")] = None,
     tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="Certificate of the TLS listeners (PEM).")] = None,
     tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key (PEM).")] = None,
-    listener: Annotated[list[str] | None, typer.Option(metavar="NAME=URL", help="One more listener, options in the URL (repeatable).")] = None,
+    listener: Annotated[list[str] | None, typer.Option(metavar="NAME=URL", help="One more listener (repeatable).")] = None,
     modules: Annotated[str | None, typer.Option(metavar="sib,…", help="The parts that run.")] = None,
     bdc: Annotated[str | None, typer.Option(metavar="URL", help="The configuration database.")] = None,
     bdtr: Annotated[str | None, typer.Option(metavar="URL", help="The real-time database.")] = None,
     bdh: Annotated[str | None, typer.Option(metavar="URL", help="The historical database.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when the platform is ready; it runs on.")] = False,
-    ready_timeout: Annotated[float | None, typer.Option(metavar="S", help="How long to wait until it is ready. Default 60.")] = None,
+    ready_timeout: Annotated[float | None, typer.Option(metavar="S", help="How long to wait. Default 60.")] = None,
     json: Json = False,
 ) -> int:  # fmt: skip
     """Start the platform; without --detach it runs until Ctrl-C."""
     from sofia2.listeners import split_listener
-    from sofia2.settings import LISTENERS
+    from sofia2.settingtable import LISTENERS
 
     given = {
         "apply": apply, "host": host, "mqtt_port": mqtt_port, "mqtts_port": mqtts_port, "http_port": http_port,
