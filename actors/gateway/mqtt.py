@@ -9,6 +9,7 @@ is stored for those who are away), and acknowledgements leave in the order in wh
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import ssl
@@ -55,6 +56,10 @@ LATE_SWEEP_S = 3.0
 """A sweep that comes later than this says that the event loop stood still: nobody is closed for being silent."""
 BACKLOG = 2048
 TLS_HANDSHAKE_S = 10.0
+BLANKS_SOUGHT_MAX = 1000
+"""Sessions looked at for one that may give way."""
+STORE_STOP_S = 10.0
+"""How long stopping waits for the store."""
 
 
 class MqttEndpoint:
@@ -107,7 +112,10 @@ class MqttEndpoint:
         for task in list(self._tasks):
             task.cancel()
         if self._writer is not None:
-            await self._writer.drain()
+            try:
+                await asyncio.wait_for(self._writer.drain(), STORE_STOP_S)
+            except TimeoutError:
+                log.error("mqtt sessions could not be stored before stopping")
         await asyncio.sleep(0)
         for connection in list(self.connections):
             if connection.write_buffer_bytes == 0:
@@ -180,11 +188,18 @@ class MqttEndpoint:
         return session
 
     def create_session(self, client_id: str) -> Session | None:
-        """A new session; None when there are too many."""
-        if len(self.sessions) >= self.limits.sessions_max:
+        """A new session; None when there are too many. One that is away and holds nothing gives way."""
+        if len(self.sessions) >= self.limits.sessions_max and not self._end_a_blank_one():
             return None
         session = self.sessions[client_id] = Session(client_id)
         return session
+
+    def _end_a_blank_one(self) -> bool:
+        longest_away = itertools.islice(self._away.values(), BLANKS_SOUGHT_MAX)
+        blank = next((session for session in longest_away if session.is_blank and not session.in_flight_count), None)
+        if blank is not None:
+            self._end(blank)
+        return blank is not None
 
     def attach(self, session: Session, connection: MqttConnection) -> None:
         """The client is there: from now on its messages go to this connection."""

@@ -192,7 +192,7 @@ class MqttConnection(MqttOutgoing):
             if self._undecided + session.decided_count >= window:
                 raise MqttProtocolError("more messages than the receive maximum", Reason.RECEIVE_MAX_EXCEEDED)
         elif self._undecided >= window - 1:
-            self._pause(WINDOW_FULL)
+            self.hold_reading(WINDOW_FULL)
         self._undecided += 1
         return (_PUBACK if qos == 1 else _PUBREC) + packet_id
 
@@ -235,7 +235,7 @@ class MqttConnection(MqttOutgoing):
             self._is_dirty = True
             self._endpoint.flush_soon(self)
         if self._pauses & WINDOW_FULL and self._undecided <= self.options.receive_max // 2:
-            self._unpause(WINDOW_FULL)
+            self.release_reading(WINDOW_FULL)
 
     def answer(self, payload: bytes) -> None:
         """Send one SSAP answer at the QoS that the client granted itself with its SUBSCRIBE.
@@ -278,10 +278,10 @@ class MqttConnection(MqttOutgoing):
 
     def pause(self) -> None:
         """Stop reading. What is in the buffer already waits there too."""
-        self._pause(HOST_BUSY)
+        self.hold_reading(HOST_BUSY)
 
     def resume(self) -> None:
-        self._unpause(HOST_BUSY)
+        self.release_reading(HOST_BUSY)
 
     @property
     def undecided_count(self) -> int:
@@ -303,7 +303,7 @@ class MqttConnection(MqttOutgoing):
 
     def send_own(self, kind: int, payload: bytes) -> None:
         """Send to one of the client's own topics, or let it wait for the SUBSCRIBE."""
-        if self._transport is None or self.session is None or self.closing_since_s:
+        if self.session is None or not self.is_open:
             return
         qos = self._grants[kind]
         if qos == NOT_SUBSCRIBED or (kind != ANSWER and self._held and any(entry[0] == ANSWER for entry in self._held)):

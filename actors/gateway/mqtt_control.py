@@ -63,7 +63,7 @@ def _connect(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, bod
     is_assigned = not connect.client_id
     connection.client_id = connect.client_id or f"auto-{secrets.token_hex(9)}"
     if connection.options.auth:
-        connection._pause(AUTHENTICATING)
+        connection.hold_reading(AUTHENTICATING)
         endpoint.spawn(_authenticate(connection, endpoint, connect, is_assigned))
     else:
         _accept(connection, endpoint, connect, is_assigned)
@@ -72,7 +72,7 @@ def _connect(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, bod
 def _refusal(connection: MqttConnection, endpoint: MqttEndpoint, connect: Connect) -> int:
     if connection.is_surplus:
         return Reason.SERVER_BUSY
-    if number_or_text(connect.properties, Property.AUTHENTICATION_METHOD):
+    if any(identifier == Property.AUTHENTICATION_METHOD for identifier, _ in connect.properties):
         return Reason.BAD_AUTHENTICATION_METHOD
     if not connect.client_id and not connect.is_clean and connect.version != codec.MQTT_5:
         return Reason.CLIENT_ID_NOT_VALID
@@ -82,11 +82,6 @@ def _refusal(connection: MqttConnection, endpoint: MqttEndpoint, connect: Connec
     if will is not None and connection.options.pubsub and not is_topic_name(will.topic):
         return Reason.TOPIC_NAME_INVALID
     return 0
-
-
-def number_or_text(properties: Properties, identifier: int) -> PropertyValue | None:
-    """The value of a property of any type, None where it is not given."""
-    return next((value for found, value in properties if found == identifier), None)
 
 
 async def _authenticate(
@@ -101,13 +96,13 @@ async def _authenticate(
     except Exception:
         log.exception("an MQTT client could not be authenticated", extra={"peer": connection.peer})
         refusal = Reason.SERVER_UNAVAILABLE
-    if connection.closing_since_s or connection._transport is None:
+    if not connection.is_open:
         return
     if refusal:
         _refuse(connection, endpoint, refusal)
         return
     _accept(connection, endpoint, connect, is_assigned)
-    connection._unpause(AUTHENTICATING)
+    connection.release_reading(AUTHENTICATING)
 
 
 def _refuse(connection: MqttConnection, endpoint: MqttEndpoint, reason: int) -> None:

@@ -109,11 +109,11 @@ class MqttStream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.stalled_since_s = self._endpoint.clock()
-        self._pause(PEER_SLOW)
+        self.hold_reading(PEER_SLOW)
 
     def resume_writing(self) -> None:
         self.stalled_since_s = 0.0
-        self._unpause(PEER_SLOW)
+        self.release_reading(PEER_SLOW)
 
     def data_received(self, data: bytes) -> None:
         if self.closing_since_s:
@@ -214,14 +214,15 @@ class MqttStream(asyncio.Protocol):
             if endpoint.partial_bytes > endpoint.limits.partial_bytes_max:
                 self.fail(Reason.SERVER_BUSY, "too many unfinished packets at once")
 
-    def _pause(self, why: int) -> None:
+    def hold_reading(self, why: int) -> None:
         """Stop reading, and keep what has been read, until every reason given is gone."""
         self._pauses |= why
         if not self._is_reading_paused and self._transport is not None and not self.closing_since_s:
             self._is_reading_paused = True
             self._transport.pause_reading()
 
-    def _unpause(self, why: int) -> None:
+    def release_reading(self, why: int) -> None:
+        """One reason not to read is gone."""
         if self._pauses & why:
             self._pauses &= ~why
             if not self._pauses:
@@ -244,6 +245,10 @@ class MqttStream(asyncio.Protocol):
     @property
     def is_reading(self) -> bool:
         return not self._pauses
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self.closing_since_s
 
     # Writing
 

@@ -124,7 +124,7 @@ class Session:
     @property
     def is_blank(self) -> bool:
         """Whether it holds nothing that a new session would not."""
-        return not (self.subscriptions or self.decided)
+        return not (self.subscriptions or self.decided or self.undecided)
 
     # What goes to the client
 

@@ -279,6 +279,19 @@ async def test_too_many_sessions(serve):
     assert (await third.connect("3"))[1] == 3
 
 
+async def test_a_blank_session_gives_way(serve):
+    server = await serve(limits=MqttLimits(sessions_max=2))
+    used = await server.client("used", clean=False)
+    await used.subscribe_own()
+    await used.leave()
+    blank = await server.client("blank", clean=False)
+    await blank.leave()
+    await server.client("3")
+    assert set(server.endpoint.sessions) == {"used", "3"}
+    fourth = await server.open()
+    assert (await fourth.connect("4"))[1] == 3
+
+
 async def test_too_much_unfinished_is_refused(serve):
     server = await serve(limits=MqttLimits(partial_bytes_max=300_000), ssap=True)
     clients = [await server.client(str(number), version=MQTT_5) for number in range(3)]
