@@ -29,6 +29,9 @@ MAX_VALUE_DEPTH = 150
 
 SPENDS_PER_CLOCK_READING = 128
 
+SYSTEM_RANDOM = random.SystemRandom()
+"""The randomness of contexts that are given none; it has no state, so that thousands of contexts can share it."""
+
 
 class Budget:
     """The time and memory that one query may use; every loop over documents or elements spends from it.
@@ -122,7 +125,7 @@ class Context:
         self.budget = budget if budget is not None else Budget()
         self.now = now
         self.variables: Mapping[str, Any] = variables if variables is not None else {}
-        self.random = source if source is not None else random.Random()  # noqa: S311 - sampling, not secrets
+        self.random = source if source is not None else SYSTEM_RANDOM
 
     def current_time(self) -> datetime:
         """The value of ``$$NOW``."""

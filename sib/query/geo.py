@@ -87,7 +87,7 @@ def read_shape(value: Any) -> Shape | None:
             shape = _read_geometry(value)
         except (KeyError, TypeError, ValueError):
             return None
-        return shape if all(map(is_on_earth, _positions(shape))) else None
+        return shape if all(map(is_on_earth, positions_of(shape))) else None
     point = read_point(value)
     return Shape(points=(point,)) if point is not None and is_on_earth(point) else None
 
@@ -140,7 +140,8 @@ def _polygon(value: Any) -> tuple[Ring, ...]:
     return rings
 
 
-def _positions(shape: Shape) -> Iterator[Position]:
+def positions_of(shape: Shape) -> Iterator[Position]:
+    """Every position of the shape."""
     yield from shape.points
     for line in shape.lines:
         yield from line
@@ -161,7 +162,7 @@ def shape_of_query(value: Any, operator: str) -> Shape:
             f"{operator} needs a $geometry in GeoJSON with [longitude, latitude] positions and closed polygon rings, "
             f"not {str(value)[:200]}"
         )
-    if sum(1 for _ in _positions(shape)) > MAX_POSITIONS:
+    if sum(1 for _ in positions_of(shape)) > MAX_POSITIONS:
         raise QuerySyntaxError(f"{operator}: the shape has more than {MAX_POSITIONS} positions")
     return shape
 
@@ -279,7 +280,7 @@ def _lines_cross(left: list[Ring], right: list[Ring], meet: Callable[[Any, Any],
 
 def is_within(inner: Shape, region: Shape) -> bool:
     """Whether all of the inner shape lies in the polygons of the region; its edge belongs to it."""
-    if not all(any(_in_polygon(position, polygon) for polygon in region.polygons) for position in _positions(inner)):
+    if not all(any(_in_polygon(position, polygon) for polygon in region.polygons) for position in positions_of(inner)):
         return False
     edges = [segment for polygon in region.polygons for ring in polygon for segment in _segments(ring)]
     for line in _lines_of(inner):

@@ -177,7 +177,7 @@ def compile_within(argument: Any, operator: str) -> Predicate:
     def test(value: Any) -> bool:
         if isinstance(value, dict) and value.get("type") not in (None, "Point") and name == "$centerSphere":
             shape = geo.read_shape(value)
-            return shape is not None and all(map(contains, geo._positions(shape)))
+            return shape is not None and all(map(contains, geo.positions_of(shape)))
         return any(map(contains, _points(value)))
 
     return test

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from sib.errors import QuerySyntaxError
 from sib.query.budget import Context
+from sib.query.values import is_int
 
 Document: TypeAlias = dict[str, Any]
 Stage: TypeAlias = Callable[[Iterable[Document]], Iterator[Document]]
@@ -110,8 +111,8 @@ def compile_stages(stages: Any, environment: Environment) -> Stage:
             raise QuerySyntaxError(f"{name} can only be the first stage")
         if name in ONLY_LAST and (position + 1 < len(named) or environment.is_inner):
             raise QuerySyntaxError(f"{name} can only be the last stage of the outer pipeline")
-        if name == "$sort" and position + 1 < len(named) and named[position + 1][0] == "$limit":
-            argument = SortWithLimit(argument, named[position + 1][1])
+        if name == "$sort":
+            argument = SortArgument(argument, _wanted_of_sort(named[position + 1 :]))
         compiled.append(STAGES[name](argument, environment))
 
     def run(documents: Iterable[Document]) -> Iterator[Document]:
@@ -123,8 +124,20 @@ def compile_stages(stages: Any, environment: Environment) -> Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class SortWithLimit:
-    """The argument of a ``$sort`` that a ``$limit`` follows: only the first documents need to be kept."""
+class SortArgument:
+    """The argument of a ``$sort``, and how many of the first documents the stages behind it want (None: all)."""
 
     spec: Any
-    limit: Any
+    wanted: int | None = None
+
+
+def _wanted_of_sort(following: list[tuple[str, Any]]) -> int | None:
+    """How many documents of a sort are looked at, when ``$skip`` and ``$limit`` follow; wrong ones are refused later."""
+    skipped = 0
+    for name, argument in following:
+        if not is_int(argument) or argument < 0 or name not in ("$skip", "$limit"):
+            return None
+        if name == "$limit":
+            return skipped + int(argument)
+        skipped += int(argument)
+    return None

@@ -14,7 +14,7 @@ from sib.query.matcher import compile_filter
 from sib.query.paths import Parts, checked_parts, read
 from sib.query.projection import compile_add_fields, compile_project_stage, compile_unset
 from sib.query.sorting import sort_documents
-from sib.query.stages.registry import Document, Environment, SortWithLimit, Stage, stage
+from sib.query.stages.registry import Document, Environment, SortArgument, Stage, stage
 from sib.query.values import INT64_MAX, MISSING, is_int, is_number, type_name
 
 GEO_NEAR_REFUSED = "$near and $nearSphere cannot stand in $match: use $geoNear as the first stage, or $geoWithin"
@@ -131,16 +131,15 @@ def _skip(spec: Any, environment: Environment) -> Stage:
 
 @stage("$sort")
 def _sort(spec: Any, environment: Environment) -> Stage:
-    limit = None
-    if isinstance(spec, SortWithLimit):
-        spec, limit = spec.spec, whole_number("$limit", spec.limit, 1)
+    argument = spec if isinstance(spec, SortArgument) else SortArgument(spec)
+    spec = argument.spec
     if not isinstance(spec, Mapping):
         raise QuerySyntaxError("$sort needs an object of fields")
     sort_documents((), spec)
     budget = environment.context.budget
 
     def run(documents: Iterable[Document]) -> Iterator[Document]:
-        yield from sort_documents(documents, spec, limit, budget)
+        yield from sort_documents(documents, spec, argument.wanted, budget)
 
     return run
 

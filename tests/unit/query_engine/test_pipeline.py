@@ -62,6 +62,8 @@ def ids(stages, documents=SALES):
         ([{"$match": {"$expr": {"$gt": ["$quantity", "$price"]}}}], [3, 4]),
         ([{"$sort": {"price": -1, "_id": -1}}], [2, 5, 1, 4, 3]),
         ([{"$sort": {"price": 1}}, {"$limit": 2}], [3, 4]),
+        ([{"$sort": {"price": 1}}, {"$skip": 1}, {"$limit": 2}], [4, 1]),
+        ([{"$sort": {"price": 1}}, {"$skip": 3}, {"$skip": 1}], [2]),
         ([{"$limit": 3}, {"$skip": 1}], [2, 3]),
         ([{"$skip": 10}], []),
         ([{"$sort": {"tags": 1}}], [2, 3, 5, 1, 4]),
@@ -406,6 +408,8 @@ def test_streaming_stages_hold_nothing():
     documents = ({"_id": n} for n in range(100))
     stages = [{"$match": {"_id": {"$gte": 10}}}, {"$addFields": {"x": 1}}, {"$sort": {"_id": -1}}, {"$limit": 1}]
     assert aggregate(stages, documents, budget=Budget(max_held_documents=10)) == [{"_id": 99, "x": 1}]
+    page = [{"$sort": {"_id": 1}}, {"$skip": 5}, {"$limit": 1}]
+    assert aggregate(page, [{"_id": n} for n in range(100)], budget=Budget(max_held_documents=10)) == [{"_id": 5}]
 
 
 @pytest.mark.parametrize(
