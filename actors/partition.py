@@ -24,7 +24,7 @@ from actors import logs
 from actors.catalog import LiveCatalog
 from actors.config import PlatformConfig
 from actors.feed import CATCH_UP_CHANGES_MAX, Announcement, Changed, Feed, Subscriber
-from actors.runtime import Ref, control
+from actors.runtime import Ref
 from sib.errors import (
     AuthorizationError,
     DuplicateKeyError,
@@ -280,7 +280,6 @@ class OntologyPartition:
         if positions:
             self._store.trim_changes(min(positions.values()), CHANGES_KEPT_MAX)
 
-    @control
     def stats(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),

@@ -13,13 +13,8 @@ from typing import Any
 
 from actors import logs
 from actors.config import PlatformConfig
-from actors.gateway.nodes import HttpGateway, MqttGateway
-from actors.gateway.relay import GatewayRelay
 from actors.metrics import Samples, merge_samples
-from actors.partition import OntologyPartition
-from actors.query import THREADS, QueryWorker
 from actors.runtime import Ref, spawn
-from actors.sessions import SessionShard
 from sib.errors import SibError
 from storage.bdc.bdc import open_bdc
 
@@ -29,6 +24,8 @@ WATCH_S = 0.2
 """How often the configuration's version is looked at: a change is felt everywhere within a second."""
 TICK_S = 1.0
 STATUS_TIMEOUT_S = 2.0
+QUERY_THREADS = 8
+"""Queries at work in one worker; more wait."""
 
 
 class Platform:
@@ -47,17 +44,17 @@ class Platform:
     async def _start(self) -> None:
         config, topology = self._config, self._config.topology
         for name in topology.session_shards:
-            self._spawn(SessionShard, name)
+            self._spawn("actors.sessions:SessionShard", name)
         for name in topology.partitions:
-            self._spawn(OntologyPartition, name)
+            self._spawn("actors.partition:OntologyPartition", name)
         for name in topology.query_workers:
-            self._spawn(QueryWorker, name, threads=THREADS)
+            self._spawn("actors.query:QueryWorker", name, threads=QUERY_THREADS)
         for name in topology.mqtt_gateways:
-            self._spawn(MqttGateway, name, is_async=True)
+            self._spawn("actors.gateway.nodes:MqttGateway", name, is_async=True)
         for name in topology.http_gateways:
-            self._spawn(HttpGateway, name, is_async=True)
+            self._spawn("actors.gateway.http_nodes:HttpGateway", name, is_async=True)
         for name in topology.serve_gateways:
-            self._spawn(GatewayRelay, name, is_async=True)
+            self._spawn("actors.gateway.relay:GatewayRelay", name, is_async=True)
         await asyncio.gather(*(Ref(name).call("ready") for name in topology.mqtt_gateways + topology.http_gateways))
         others = (*topology.session_shards, *topology.partitions, *topology.query_workers)
         await asyncio.gather(*(Ref(name).call("stats") for name in others))
@@ -66,9 +63,9 @@ class Platform:
         self._tasks += [loop.create_task(self._tick(name)) for name in others]
         log.info("the platform %s is ready", config.data)
 
-    def _spawn(self, cls: type, name: str, *, threads: int = 1, is_async: bool = False) -> None:
-        spawn(cls, name, name, self._config, threads=threads, is_async=is_async)
-        self._kinds[name] = cls.__name__
+    def _spawn(self, path: str, name: str, *, threads: int = 1, is_async: bool = False) -> None:
+        spawn(path, name, name, self._config, threads=threads, is_async=is_async)
+        self._kinds[name] = path.partition(":")[2]
 
     async def ready(self) -> None:
         """Returns when every actor works and every listener accepts.

@@ -17,7 +17,6 @@ import orjson
 
 from actors import logs
 from actors.config import PlatformConfig
-from actors.runtime import control
 from sib.errors import AuthorizationError
 from sib.query import plan as plans
 from sib.query.budget import Budget
@@ -27,9 +26,6 @@ from sib.query.sqlbdc import plan_bdc
 from sib.ssap.printing import print_legacy, print_one, print_rows_legacy, print_rows_one
 from storage.bdc.bdc import open_bdc
 from storage.bdtr.relational import RelationalStore
-
-THREADS = 8
-"""Queries at work in one worker; more wait."""
 
 Printed = tuple[str | None, bytes | None]
 
@@ -134,7 +130,6 @@ class QueryWorker:
     def tick(self) -> None:
         """Nothing to keep up."""
 
-    @control
     def stats(self) -> dict[str, Any]:
         with self._lock:
             return {"pid": os.getpid(), **self._counts}

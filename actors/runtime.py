@@ -1,18 +1,21 @@
 """The only file that calls Ray's actor API: start, name, find, call and describe actors.
 
-Everything else sees plain classes and :class:`Ref`. An actor class marks its control methods with :func:`control`; they run
-in a concurrency group of their own, so that health and statistics answer while the actor works.
+Everything else sees plain classes and :class:`Ref`. Ray is shown a host that imports the plain class in its own process, so
+that whoever starts an actor need not load its code. The methods in ``CONTROL_METHODS`` run in a concurrency group of their
+own, so that health and statistics answer while the actor works.
 Invariant: an actor is restarted for ever by Ray (``max_restarts=-1``) and a call is never retried by Ray
 (``max_task_retries=0``): a retry is the caller's, who gives each write an id that makes it harmless.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sib.errors import SibError
 
@@ -29,13 +32,9 @@ RESTART_ENVIRONMENT = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def control(method: Method) -> Method:
-    """Mark a method of a sync actor as a control call: it runs beside the others, in a thread of its own."""
-    method.is_control = True  # type: ignore[attr-defined]
-    return method
+CONTROL_METHODS = frozenset({"stats"})
+"""Methods that run beside the others, in a thread of their own: they answer while a sync actor works."""
+CONTROL_THREADS = 2
 
 
 class ActorGoneError(SibError):
@@ -57,12 +56,12 @@ class Ref:
             ActorGoneError: The actor is not there now; the call may or may not have run.
             SibError: What the method raised.
         """
-        return _await_result(self._method(method).remote(*args))
+        return _await_result(self._start(method, *args))
 
     def tell(self, method: str, *args: Any) -> None:
         """Call a method and forget the result: at most once, errors stay with the actor."""
         try:
-            self._method(method).options(num_returns=0).remote(*args)
+            self._start(method, *args, num_returns=0)
         except ValueError:
             _handles.pop(self.name, None)
 
@@ -71,12 +70,14 @@ class Ref:
         import ray
 
         try:
-            return ray.get(self._method(method).remote(*args), timeout=timeout_s)
+            return ray.get(self._start(method, *args), timeout=timeout_s)
         except ray.exceptions.RayError as error:
             raise _translate(error) from None
 
-    def _method(self, method: str) -> Any:
-        return getattr(_handle(self.name), method)
+    def _start(self, method: str, *args: Any, **options: Any) -> Any:
+        handle = _handle(self.name)
+        entry = handle.control if method in CONTROL_METHODS else handle.call
+        return (entry.options(**options) if options else entry).remote(method, *args)
 
 
 _handles: dict[str, Any] = {}
@@ -114,8 +115,41 @@ def _translate(error: Exception) -> Exception:
     return error
 
 
-def spawn(cls: type, name: str, *args: Any, threads: int = 1, is_async: bool = False) -> Ref:
-    """Create a named, detached actor of a plain class, or find the one that is there.
+class SyncHost:
+    """What Ray runs for a sync actor: the plain class that ``path`` names, made in its own process."""
+
+    def __init__(self, path: str, *args: Any) -> None:
+        self._actor = load_class(path)(*args)
+
+    def call(self, method: str, *args: Any) -> Any:
+        return getattr(self._actor, method)(*args)
+
+    def control(self, method: str, *args: Any) -> Any:
+        return getattr(self._actor, method)(*args)
+
+
+class AsyncHost:
+    """The same for an async actor; every call runs on its event loop."""
+
+    def __init__(self, path: str, *args: Any) -> None:
+        self._actor = load_class(path)(*args)
+
+    async def call(self, method: str, *args: Any) -> Any:
+        result = getattr(self._actor, method)(*args)
+        return await result if inspect.isawaitable(result) else result
+
+    async def control(self, method: str, *args: Any) -> Any:
+        return await self.call(method, *args)
+
+
+def load_class(path: str) -> Any:
+    """The class that ``module:Class`` names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def spawn(path: str, name: str, *args: Any, threads: int = 1, is_async: bool = False) -> Ref:
+    """Create a named, detached actor of the plain class ``module:Class``, or find the one that is there.
 
     ``threads``: how many ordinary calls a sync actor runs at once (1 keeps the order of each caller's calls).
     The constructor's arguments must be plain values: it runs again with them after every crash.
@@ -133,15 +167,30 @@ def spawn(cls: type, name: str, *args: Any, threads: int = 1, is_async: bool = F
         "enable_task_events": False,
         "max_concurrency": 10_000 if is_async else threads,
     }
+    # The name of the host's class is what the process list shows.
+    host = type(path.partition(":")[2], (AsyncHost if is_async else SyncHost,), {"__module__": __name__})
     if is_async:
-        remote_class = ray.remote(cls)
+        remote_class = ray.remote(host)
     else:
-        for method in vars(cls).values():
-            if getattr(method, "is_control", False):
-                ray.method(concurrency_group="control")(method)
-        remote_class = ray.remote(concurrency_groups={"control": 2})(cls)
-    _handles[name] = remote_class.options(**options).remote(*args)
+        ray.method(concurrency_group="control")(SyncHost.control)
+        remote_class = ray.remote(concurrency_groups={"control": CONTROL_THREADS})(host)
+    _handles[name] = remote_class.options(**options).remote(path, *args)
     return Ref(name)
+
+
+def _without_side_processes() -> None:
+    """Leave out Ray's autoscaler monitor, log monitor and API server: a platform of one machine uses none of them.
+
+    They would take 170 MiB, and the start would wait for the last one. The methods are private; Ray's version is pinned.
+    """
+    from ray._private.node import Node
+
+    for method in ("start_monitor", "start_log_monitor", "start_api_server"):
+        setattr(Node, method, _nothing)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
 
 
 def start_ray(temp_folder: Path, *, environment: Mapping[str, str], token_file: Path, cpu_count: int = 4) -> None:
@@ -158,6 +207,7 @@ def start_ray(temp_folder: Path, *, environment: Mapping[str, str], token_file: 
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file)
     import ray
 
+    _without_side_processes()
     ray.init(
         num_cpus=cpu_count,
         include_dashboard=False,

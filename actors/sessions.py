@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from actors import logs
 from actors.config import PlatformConfig
-from actors.runtime import Ref, control
+from actors.runtime import Ref
 from sib.access import Identity, permission_name
 from sib.errors import AuthenticationError, LimitError, SibError
 from sib.limiter import FailureLimiter
@@ -350,7 +350,6 @@ class SessionShard:
         self._sessions.expiry_s = float(settings.get("sessions.expiry_s", self._config.limits.sessions_expiry_s))
         return self._config_version
 
-    @control
     def stats(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": self._config_version, "sessions": len(self._sessions), **self._counts}
 

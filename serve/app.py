@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from actors.config import Listener, PlatformConfig
 from actors.gateway.http import create_app
-from actors.gateway.nodes import HttpCore, ServedGateway
+from actors.gateway.http_nodes import HttpCore, ServedGateway
 from actors.runtime import Ref
 from sib.errors import SibError
 

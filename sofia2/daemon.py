@@ -227,10 +227,9 @@ class Daemon:
 
     async def _start_platform(self) -> None:
         from actors import runtime
-        from actors.platform import Platform
 
         report("progress", text="starting the actors")
-        platform = runtime.spawn(Platform, PLATFORM, PLATFORM, self._config, is_async=True)
+        platform = runtime.spawn("actors.platform:Platform", PLATFORM, PLATFORM, self._config, is_async=True)
         ready = asyncio.ensure_future(self._ready(platform))
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)

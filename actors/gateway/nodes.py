@@ -1,4 +1,4 @@
-"""The gateway actors: MqttGateway and HttpGateway. Each binds its listeners in its constructor, so that a restart heals it."""
+"""MqttGateway, and what all gateway actors have in common. Each binds its listeners in its constructor: a restart heals it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ import gc
 import os
 import ssl
 from collections.abc import Awaitable
-from functools import partial
 from typing import Any
 
-from actors.config import PLATFORM, Listener, PlatformConfig
+from actors.config import Listener, PlatformConfig
 from actors.feed import Announcement
-from actors.gateway.callback_post import AddressPolicy, CallbackPoster
-from actors.gateway.callbacks import CallbackSender
 from actors.gateway.channel import Channel
 from actors.gateway.core import GatewayCore
-from actors.gateway.http import RunningHttp, start_http
 from actors.gateway.mqtt import ListenerOptions, MqttConnection, MqttEndpoint, start_listener
 from actors.gateway.mqtt_bdc import BdcSessionStore
-from actors.gateway.mqtt_websocket import WebSocketMqtt
 from actors.gateway.notifier import LocalSubscription
-from actors.metrics import Samples, format_metrics, merge_samples
-from actors.runtime import Ref
-from sib.errors import AuthenticationError, SibError
+from actors.metrics import Samples
+from sib.errors import AuthenticationError
 
 BIND_RETRY_S = 0.1
 BIND_TRIES = 100
@@ -71,55 +65,8 @@ class MqttCore(GatewayCore):
         return samples
 
 
-class HttpCore(MqttCore):
-    """The HTTP gateway's part: REST callbacks, the metrics page, MQTT over WebSocket."""
-
-    def start_callbacks(self) -> None:
-        self.servers: list[RunningHttp] = []
-        hosts = [listener.host for listener in self.config.listeners]
-        allow = self.catalog.setting("rest.callback_allow", list(self.limits.callback_allow))
-        self.callback_policy = AddressPolicy(allow or AddressPolicy.default_allow(hosts))
-        self._poster = CallbackPoster(self.callback_policy)
-        self._callbacks = CallbackSender(self._poster, on_dead=self.commands.remove)
-        self._platform_samples: Samples = {}
-
-    def is_ready(self) -> bool:
-        return True
-
-    async def stop(self) -> None:
-        """Close the listeners and what is under way to callbacks."""
-        await asyncio.gather(*(server.stop() for server in self.servers))
-        await self._callbacks.close()
-        await self._poster.close()
-        await super().stop()
-
-    def metrics_text(self) -> str:
-        return format_metrics(merge_samples([self._platform_samples, self.samples()]))
-
-    async def refresh_metrics(self) -> None:
-        """Fetch what the other actors count."""
-        try:
-            self._platform_samples = await Ref(PLATFORM).call("samples", self.name)
-        except SibError:
-            return
-
-    def _send_callback(self, id_: str, endpoint: str, payload: bytes) -> Awaitable[None] | None:
-        return self._callbacks.deliver(id_, endpoint, payload)  # type: ignore[return-value]
-
-    def _stop_callback(self, id_: str) -> None:
-        self._callbacks.stop(id_)
-
-    def samples(self) -> Samples:
-        samples = super().samples()
-        counts = self._callbacks.counts
-        samples["sofia2_callbacks_delivered_total", ()] = counts.delivered
-        samples["sofia2_callbacks_given_up_total", ()] = counts.given_up + counts.dropped_full
-        samples["sofia2_callbacks_waiting", ()] = counts.waiting
-        return samples
-
-
-class _GatewayActor:
-    """What both gateway actors answer to."""
+class GatewayActor:
+    """What every gateway actor answers to."""
 
     _core: MqttCore
     _started: asyncio.Task[None]
@@ -163,7 +110,7 @@ class _GatewayActor:
         await self._core.stop()
 
 
-class MqttGateway(_GatewayActor):
+class MqttGateway(GatewayActor):
     """An async actor: the MQTT listeners of one node."""
 
     def __init__(self, name: str, config: PlatformConfig) -> None:
@@ -179,57 +126,7 @@ class MqttGateway(_GatewayActor):
             if listener.kind in ("mqtt", "mqtts"):
                 await _bind_mqtt(core, listener)
         core.spawn(core.run())
-        _settle_memory()
-
-
-class HttpGateway(_GatewayActor):
-    """An async actor: SSAP over WebSocket and REST, and MQTT over WebSocket, of one node."""
-
-    _core: HttpCore
-
-    def __init__(self, name: str, config: PlatformConfig) -> None:
-        self._core = HttpCore(name, "http", config)
-        self._started = asyncio.get_event_loop().create_task(self._start())
-
-    async def _start(self) -> None:
-        core = self._core
-        core.start_endpoint()
-        core.start_callbacks()
-        await core.restore()
-        await core.endpoint.start()
-        for listener in core.config.listeners:
-            if listener.kind in ("http", "https"):
-                await _bind_http(core, listener)
-        core.spawn(core.run())
-        core.spawn(self._refresh_metrics())
-        _settle_memory()
-
-    async def _refresh_metrics(self) -> None:
-        while True:
-            await self._core.refresh_metrics()
-            await asyncio.sleep(2)
-
-
-class ServedGateway(_GatewayActor):
-    """An HTTP gateway whose server is somebody else's: Ray Serve. It binds nothing."""
-
-    _core: HttpCore
-
-    def __init__(self, name: str, config: PlatformConfig) -> None:
-        self._core = HttpCore(name, "serve", config)
-        self._started = asyncio.get_running_loop().create_task(self._start())
-
-    @property
-    def core(self) -> HttpCore:
-        return self._core
-
-    async def _start(self) -> None:
-        core = self._core
-        core.start_endpoint()
-        core.start_callbacks()
-        await core.restore()
-        await core.endpoint.start()
-        core.spawn(core.run())
+        settle_memory()
 
 
 async def _bind_mqtt(core: MqttCore, listener: Listener) -> None:
@@ -246,28 +143,6 @@ async def _bind_mqtt(core: MqttCore, listener: Listener) -> None:
             await asyncio.sleep(BIND_RETRY_S)
 
 
-async def _bind_http(core: HttpCore, listener: Listener) -> None:
-    for attempt in range(BIND_TRIES):
-        try:
-            running, _ = await start_http(
-                core,  # type: ignore[arg-type]  # its limits are frozen, the app only reads them
-                listener.host,
-                listener.port,
-                ssl=tls_context(listener),
-                connections_max=int(listener.options.get("connections_max", 20_000)),
-                is_shared=True,
-                open_mqtt=partial(
-                    WebSocketMqtt, core.endpoint, ListenerOptions(message_bytes_max=core.limits.message_bytes_max)
-                ),
-            )
-            core.servers.append(running)
-            return
-        except OSError:
-            if attempt == BIND_TRIES - 1:
-                raise
-            await asyncio.sleep(BIND_RETRY_S)
-
-
 def tls_context(listener: Listener) -> ssl.SSLContext | None:
     """The TLS side of a listener, None for a clear one."""
     if listener.certificate is None:
@@ -277,7 +152,7 @@ def tls_context(listener: Listener) -> ssl.SSLContext | None:
     return context
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What exists after the start stays: the collector need not look at it again."""
     gc.collect()
     gc.freeze()
