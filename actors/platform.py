@@ -14,6 +14,7 @@ from typing import Any
 from actors import logs
 from actors.config import PlatformConfig
 from actors.metrics import Samples, merge_samples
+from actors.ray_metrics import RayMetrics
 from actors.runtime import Ref, spawn
 from sib.errors import SibError
 from storage.bdc.bdc import open_bdc
@@ -23,6 +24,7 @@ log = logging.getLogger("sofia2.platform")
 WATCH_S = 0.2
 """How often the configuration's version is looked at: a change is felt everywhere within a second."""
 TICK_S = 1.0
+PUBLISH_S = 10.0
 STATUS_TIMEOUT_S = 2.0
 QUERY_THREADS = 8
 """Queries at work in one worker; more wait."""
@@ -61,6 +63,7 @@ class Platform:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._watch(name)) for name in self._kinds]
         self._tasks += [loop.create_task(self._tick(name)) for name in others]
+        self._tasks.append(loop.create_task(self._publish_metrics()))
         log.info("the platform %s is ready", config.data)
 
     def _spawn(self, path: str, name: str, *, threads: int = 1, is_async: bool = False) -> None:
@@ -94,6 +97,12 @@ class Platform:
             except Exception as error:
                 log.warning("upkeep of %s: %s", name, error)
             await asyncio.sleep(TICK_S)
+
+    async def _publish_metrics(self) -> None:
+        published = RayMetrics()
+        while True:
+            await asyncio.sleep(PUBLISH_S)
+            published.publish(await self.samples())
 
     async def applied(self, version: int) -> bool:
         """Whether every actor has taken over this version of the configuration."""
