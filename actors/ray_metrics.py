@@ -1,4 +1,4 @@
-"""The platform's metrics in Ray's own: what ``/metrics`` shows, published through ``ray.util.metrics`` on each node's metrics port."""
+"""The platform's metrics in Ray's own: what ``/metrics`` shows, through ``ray.util.metrics`` on the node's metrics port."""
 
 from __future__ import annotations
 
