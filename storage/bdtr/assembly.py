@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import bson
+from bson.errors import BSONError
+
+from sib.errors import StoreError
 from storage.bdtr import schema
 from storage.bdtr.identity import COUNTER_BITS
 from storage.bdtr.keys import milliseconds
 
+DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
+"""Of one document, as MongoDB has it."""
+
 _pack_i32, _pack_i64 = struct.Struct("<i").pack, struct.Struct("<q").pack
 _ID_ELEMENT_BYTES = 17
 """Of ``_id`` in a BSON document: type, name with its end, ObjectId."""
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """BSON of a document.
+
+    Raises:
+        StoreError: it holds something that BSON cannot, or it is too large.
+    """
+    try:
+        encoded: bytes = bson.encode(document)
+    except (BSONError, OverflowError, TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"The document cannot be stored: {error}.") from error
+    if len(encoded) > DOCUMENT_BYTES_MAX:
+        raise StoreError(f"The document is larger than {DOCUMENT_BYTES_MAX} bytes: split it.")
+    return encoded
 
 
 def assemble(

@@ -123,9 +123,7 @@ class Candidates:
         self, index: IndexInfo, condition: Callable[[Table], ColumnElement[bool]], limit: int | None = None
     ) -> Select[Any]:
         """The numbers in an index, merged or not."""
-        parts = [select(index.side.c.seq).where(condition(index.side))]
-        if self._dialect.has_hot_tables and not index.spec.unique:
-            parts.append(select(index.hot.c.seq).where(condition(index.hot)))
+        parts = [select(table.c.seq).where(condition(table)) for table in self._tables(index)]
         limited = [part.limit(limit) for part in parts] if limit is not None else parts
         if len(limited) == 1:
             return limited[0]
@@ -147,12 +145,9 @@ class Candidates:
 
     def ordered(self, index: IndexInfo, access: KeyRange | None, direction: int) -> Iterator[int]:
         """The numbers in the order of an index, all of it or a range of it, read as they are asked for."""
-        tables = [index.side]
-        if self._dialect.has_hot_tables and not index.spec.unique:
-            tables.append(index.hot)
         everything = access or KeyRange(index, b"", b"\xff" * 8)
         streams = []
-        for table in tables:
+        for table in self._tables(index):
             statement = select(table.c.k, table.c.seq).where(self._condition(everything, table))
             ends = [table.c.k, table.c.seq] if direction > 0 else [table.c.k.desc(), table.c.seq.desc()]
             streams.append(self._connection.execute(statement.order_by(*ends)))
@@ -162,3 +157,23 @@ class Candidates:
             if entry != last:  # being merged, an entry is in both tables
                 yield entry[1]
             last = entry
+
+    def key_after(self, index: IndexInfo, key: bytes) -> bytes | None:
+        """The next greater key of an index, or None."""
+        found = [
+            self._connection.execute(select(func.min(table.c.k)).where(table.c.k > key)).scalar_one()
+            for table in self._tables(index)
+        ]
+        return min((bytes(least) for least in found if least is not None), default=None)
+
+    def first_seq(self, index: IndexInfo, key: bytes) -> list[int]:
+        """The oldest document under a key."""
+        found = [
+            self._connection.execute(select(func.min(table.c.seq)).where(table.c.k == key)).scalar_one()
+            for table in self._tables(index)
+        ]
+        return sorted(seq for seq in found if seq is not None)[:1]
+
+    def _tables(self, index: IndexInfo) -> list[Table]:
+        has_hot = self._dialect.has_hot_tables and not index.spec.unique
+        return [index.side, index.hot] if has_hot else [index.side]

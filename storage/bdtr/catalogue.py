@@ -6,11 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select
 
 from storage.bdtr import schema
 from storage.bdtr.model import IndexSpec
-from storage.bdtr.schema import NO_TIME_MS
 
 # Flags of an index
 MULTIKEY = 1
@@ -59,14 +58,14 @@ class IndexInfo:
 class CollectionInfo:
     """One collection: its number, flags, and its indexes by name (without the one on ``_id``).
 
-    ``last_ms`` is the ``contextData.timestamp`` of the instance inserted last; only writers know it.
+    ``last_ms`` is the latest ``contextData.timestamp``, once the writer has asked for it.
     """
 
     id: int
     name: str
     flags: int = 0
     n_docs: int = 0
-    last_ms: int = NO_TIME_MS
+    last_ms: int | None = None
     indexes: dict[str, IndexInfo] = field(default_factory=dict)
     documents: Table = field(init=False)
     ids: IndexInfo = field(init=False)
@@ -92,14 +91,6 @@ def load(connection: Connection) -> Catalogue:
         spec = spec_from_json(row.spec)
         by_id[row.collection_id].indexes[spec.name] = IndexInfo(row.collection_id, row.slot, spec, row.flags)
     return {info.name: info for info in by_id.values()}
-
-
-def load_last_times(connection: Connection, catalogue: Catalogue) -> None:
-    """Sets ``last_ms`` of every collection."""
-    block = schema.block.c
-    for info in catalogue.values():
-        latest = connection.execute(select(func.max(block.ts_ms)).where(block.collection_id == info.id)).scalar_one()
-        info.last_ms = NO_TIME_MS if latest is None else latest
 
 
 def spec_to_json(spec: IndexSpec) -> str:

@@ -85,16 +85,20 @@ def _ranges(connection: Connection, after_seq: int) -> Iterator[tuple[int, int, 
         yield pending
 
 
-def trim_changes(connection: Connection, before_seq: int, bound: int, n_rows: int) -> int:
-    """Deletes at most ``n_rows`` updates and deletes that all consumers have read, or that are beyond the bound."""
+def trim_changes(connection: Connection, before_seq: int, n_oldest: int, n_rows: int) -> int:
+    """Deletes at most ``n_rows`` updates and deletes: those with smaller numbers, and the ``n_oldest`` oldest.
+
+    Returns how many.
+    """
     log = schema.change_log
-    beyond = connection.execute(
-        select(log.c.seq).order_by(log.c.seq.desc()).limit(1).offset(bound)
-    ).scalar_one_or_none()
-    last = max(before_seq - 1, beyond or 0)
-    oldest = select(log.c.seq).where(log.c.seq <= last).order_by(log.c.seq).limit(n_rows).subquery()
-    end = connection.execute(select(func.max(oldest.c.seq))).scalar_one()
-    if end is None:
+    oldest = select(log.c.seq).order_by(log.c.seq).limit(n_rows).subquery()
+    read_by_all = connection.execute(select(func.max(oldest.c.seq)).where(oldest.c.seq < before_seq)).scalar_one()
+    beyond = None
+    if n_oldest > 0:
+        surplus = select(log.c.seq).order_by(log.c.seq).limit(min(n_oldest, n_rows)).subquery()
+        beyond = connection.execute(select(func.max(surplus.c.seq))).scalar_one()
+    end = max(read_by_all or 0, beyond or 0)
+    if not end:
         return 0
     n_deleted: int = connection.execute(delete(log).where(log.c.seq <= end)).rowcount
     return n_deleted

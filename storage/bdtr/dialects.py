@@ -25,7 +25,8 @@ CHECKPOINT_WAIT_MS = 50
 READERS_MAX = 16
 """Connections that read at once in one process; more wait for one of them."""
 
-PAGE_BYTES, WAL_PAGES, WAL_BYTES_KEPT, CACHE_KIB = 8192, 4000, 64 * 1024 * 1024, 64 * 1024
+PAGE_BYTES, WAL_PAGES, WAL_BYTES_KEPT = 8192, 4000, 64 * 1024 * 1024
+CACHE_KIB, READER_CACHE_KIB = 64 * 1024, 4 * 1024
 
 
 class Dialect(Protocol):
@@ -86,7 +87,7 @@ class SqliteDialect:
         # Not mode=ro: a reader of a WAL file must be able to make its shared memory after a crash of the writer.
         connection = self._connect("rw")
         connection.execute("PRAGMA query_only=ON")
-        connection.execute("PRAGMA cache_size=-16384")
+        connection.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB}")
         return connection
 
     def _connect(self, mode: str) -> sqlite3.Connection:

@@ -64,7 +64,7 @@ def _boxes_of(values: Iterable[Any]) -> Iterator[Box]:
 
 def _around(shape: geo.Shape) -> Box | None:
     """A box around a shape on the sphere; None when it may go round the back of the Earth or over a pole."""
-    positions = list(geo._positions(shape))
+    positions = list(geo.positions_of(shape))
     if not positions:
         return None
     west, east = min(p[0] for p in positions), max(p[0] for p in positions)

@@ -16,7 +16,7 @@ from storage.bdtr.catalogue import IndexInfo
 from storage.bdtr.dialects import Dialect
 from storage.bdtr.indexes import Row
 
-HOT_ROWS = 10_000
+HOT_ROWS = 20_000
 """Entries that start a merge. A query looks through at most twice as many without order (0.4 ms per 10,000)."""
 
 

@@ -152,10 +152,15 @@ class StoreReader:
         budget: Budget | None = None,
         now: datetime | None = None,
     ) -> list[Any]:
-        """The different values of a field, arrays unrolled, missing left out, in the order of first appearance."""
+        """The different values of a field, arrays unrolled, missing left out: by first appearance or in an index's order."""
         searcher = self._searcher(collection, budget, now)
+        if searcher is None:
+            return []
+        documents = searcher.of_different_keys(field) if not filter else None
+        if documents is None:
+            documents = (document for _, document in searcher.matches(filter or {}))
         found: dict[Any, Any] = {}
-        for _, document in searcher.matches(filter or {}) if searcher is not None else ():
+        for document in documents:
             for value in values_at(document, field, expand=False):
                 for element in value if isinstance(value, list) else (value,):
                     if element is not MISSING:

@@ -14,6 +14,7 @@ from storage.bdtr import changes, declare, schema
 from storage.bdtr.catalogue import CollectionInfo
 from storage.bdtr.dialects import Dialect, dialect_of, store_errors
 from storage.bdtr.expiry import expired_seqs
+from storage.bdtr.hot import count_rows
 from storage.bdtr.model import IndexSpec
 from storage.bdtr.reader import StoreReader
 from storage.bdtr.state import WriterState
@@ -42,6 +43,7 @@ class RelationalStore(StoreReader):
         super().__init__(dialect, clock)
         self._state = state
         self._transaction: Transaction | None = None
+        self._count_at = (0, 0)
         if state is not None:
             self._machine = state.machine
 
@@ -176,14 +178,24 @@ class RelationalStore(StoreReader):
     def trim_changes(self, before_seq: int, bound: int) -> int:
         """Forgets updates and deletes with smaller numbers, and the oldest beyond ``bound`` rows.
 
-        At most ``TRIM_ROWS`` a call; returns how many. Documents are not touched.
+        At most ``TRIM_ROWS`` a call; returns how many. Documents are not touched. Cheap when there is nothing to do;
+        therefore a tenth more than the bound may stand for a while.
         """
-        log = schema.change_log.c
+        log = schema.change_log
         with self._session() as connection:
-            if connection.execute(select(func.min(log.seq))).scalar_one() is None:
+            first = connection.execute(select(func.min(log.c.seq))).scalar_one()
+            if first is None:
+                return 0
+            # The log grows by at most one row a number, so it need not be counted before it can have reached its bound.
+            last = self.seq
+            n_oldest = 0
+            if last - first >= bound and (last >= self._count_at[0] or self._count_at[1] != bound):
+                n_oldest = max(0, count_rows(connection, log) - bound)
+                self._count_at = (last + max(1, bound // 10), bound) if n_oldest == 0 else (0, bound)
+            if first >= before_seq and not n_oldest:
                 return 0
         with self._transact() as state:
-            return changes.trim_changes(state.connection, before_seq, bound, TRIM_ROWS)
+            return changes.trim_changes(state.connection, before_seq, n_oldest, TRIM_ROWS)
 
     def expire(self, now: float) -> int:
         """Deletes instances that are older than their TTL index allows; returns how many. Call it about once a second.
@@ -196,12 +208,12 @@ class RelationalStore(StoreReader):
         for info, index_name in self._ttl_indexes(self._state.catalogue.values()):
             for _ in range(EXPIRE_CHUNKS):
                 with self.begin() as transaction:
-                    info = self._state.collection(info.name)
-                    index = info.indexes.get(index_name)
-                    if index is None:
+                    known = self._state.catalogue.get(info.name)
+                    index = known.indexes.get(index_name) if known is not None else None
+                    if known is None or index is None:
                         break
                     seqs = expired_seqs(self._state, index, now, EXPIRE_DOCUMENTS)
-                    n_deleted += len(transaction.delete_seqs(info, seqs))
+                    n_deleted += len(transaction.delete_seqs(known, seqs))
                 if len(seqs) < EXPIRE_DOCUMENTS:
                     break
         return n_deleted

@@ -17,6 +17,7 @@ from sib.query.budget import Budget, Context
 from sib.query.updater import compile_update, upsert_seed
 from sib.query.values import equal
 from storage.bdtr import schema
+from storage.bdtr.assembly import encode_document
 from storage.bdtr.catalogue import TIME_OFF, CollectionInfo
 from storage.bdtr.hot import delete_entries
 from storage.bdtr.keys import key_of
@@ -56,6 +57,7 @@ class UpdateCommand:
     check: Callable[[dict[str, Any]], None] | None
     now: datetime
     sort: tuple[tuple[str, int], ...]
+    notes_unchanged: bool = False
 
     def updater(self, budget: Budget | None) -> Updater:
         """What makes the new document of an old one."""
@@ -113,18 +115,24 @@ class Rewriting:
         # With a unique index each document must see what the ones before it have become.
         has_unique = any(index.spec.unique for index in self._info.indexes.values())
         for chunk in _documents(self._state, self._info, seqs, 1 if has_unique else CHUNK_DOCUMENTS):
-            self._rewrite([(seq, blob, old, command.changed(apply, old)) for seq, blob, old in chunk])
+            unchanged = self._rewrite([(seq, blob, old, command.changed(apply, old)) for seq, blob, old in chunk])
+            if command.notes_unchanged and unchanged:
+                self._note(unchanged)
             if self._budget is not None:
                 self._budget.spend(len(chunk))
         return self._result
 
-    def _rewrite(self, chunk: list[tuple[int, bytes, dict[str, Any], dict[str, Any]]]) -> None:
-        encoded = [(seq, blob, old, bson.encode(new)) for seq, blob, old, new in chunk]
+    def _rewrite(
+        self, chunk: list[tuple[int, bytes, dict[str, Any], dict[str, Any]]]
+    ) -> list[tuple[bytes, dict[str, Any]]]:
+        """Writes what really changed; returns what did not."""
+        encoded = [(seq, blob, old, encode_document(new)) for seq, blob, old, new in chunk]
         self._result.matched += len(encoded)
         self._result.ids += [old["_id"] for _, _, old, _ in encoded]
         changed = [(seq, old, bson.decode(new), new) for seq, blob, old, new in encoded if new != blob]
+        unchanged = [(blob, old) for _, blob, old, new in encoded if new == blob]
         if not changed:
-            return
+            return unchanged
         self._refuse_duplicates([(seq, new) for seq, _, new, _ in changed])
         self._state.connection.execute(
             update(self._info.documents)
@@ -136,7 +144,15 @@ class Rewriting:
         if any(_time(old) != _time(new) for _, old, new, _ in changed):
             self._state.raise_collection_flags(self._info, TIME_OFF)
         self._transaction.log_changes(self._info, KIND_UPDATE, [(new["_id"], blob) for _, _, new, blob in changed])
+        self._result.modified += len(changed)
         self._report([old for _, old, _, _ in changed], [new for _, _, new, _ in changed])
+        return unchanged
+
+    def _note(self, unchanged: list[tuple[bytes, dict[str, Any]]]) -> None:
+        """An update that changes nothing is an event nevertheless."""
+        documents = [old for _, old in unchanged]
+        self._transaction.log_changes(self._info, KIND_UPDATE, [(old["_id"], blob) for blob, old in unchanged])
+        self._report(documents, documents)
 
     def _refuse_duplicates(self, changed: list[tuple[int, dict[str, Any]]]) -> None:
         own = frozenset(seq for seq, _ in changed)
@@ -149,7 +165,6 @@ class Rewriting:
 
     def _report(self, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
         result = self._result
-        result.modified += len(after)
         if result.documents is None or result.before is None or len(result.documents) + len(after) > DOCUMENTS_KEPT_MAX:
             result.documents = result.before = None
             return

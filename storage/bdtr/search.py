@@ -19,7 +19,8 @@ from sib.query.sorting import read_sort, sort_documents
 from storage.bdtr.candidates import Bounds, Candidates
 from storage.bdtr.catalogue import INEXACT, MULTIKEY, TIME_OFF, TIME_UNORDERED, WILD, CollectionInfo, IndexInfo
 from storage.bdtr.dialects import Dialect
-from storage.bdtr.planner import TIME_PATH, Access, KeyRange, Plan, describe, plan_filter
+from storage.bdtr.keys import NULL_KEY
+from storage.bdtr.planner import TIME_PATH, Access, KeyLookup, KeyRange, Plan, describe, plan_filter
 
 CHUNK_DOCUMENTS = 500
 """Documents read by one statement; between two of them nothing is held open."""
@@ -116,6 +117,32 @@ class Searcher:
             lines.append("sort by " + ", ".join(f"{path} {way}" for path, way in order))
         return lines
 
+    def of_different_keys(self, path: str) -> Iterator[dict[str, Any]] | None:
+        """Documents that have all different values of a path between them, found by an index that skips equal keys.
+
+        None if there is no such index, or one that cannot tell (arrays, long values).
+        """
+        for index in self._info.indexes.values():
+            if index.is_ready and index.spec.paths == (path,) and not index.spec.is_geo and _tells_values(index):
+                return self._of_different_keys(index)
+        return None
+
+    def _of_different_keys(self, index: IndexInfo) -> Iterator[dict[str, Any]]:
+        key: bytes | None = b""
+        while key is not None:
+            with self._session() as connection:
+                candidates = self._candidates(connection, Plan())
+                key = candidates.key_after(index, key)
+                first = candidates.first_seq(index, key) if key is not None else []
+                blobs: Iterable[bytes] = self._documents(connection, first).values() if first else ()
+                if key == NULL_KEY:
+                    # Here are also the documents that lack the field: only looking tells.
+                    seqs = sorted(candidates.seqs(KeyLookup(index, (key,))))
+                    blobs = (blob for _, blob in self._fetch(seqs))
+            for blob in blobs:
+                self._budget.spend()
+                yield bson.decode(blob)
+
     # ------------------------------------------------------------------ documents
 
     def _in_order_of_seq(self, candidates: Candidates, predicate: Predicate, direction: int) -> Iterator[Match]:
@@ -184,12 +211,7 @@ class Searcher:
     def _index_of_order(self, order: Sequence[tuple[str, int]]) -> tuple[IndexInfo, int] | None:
         """An index whose order is the one asked for, and the direction to read it in."""
         for index in self._info.indexes.values():
-            if (
-                not index.is_ready
-                or index.spec.sparse
-                or index.spec.is_geo
-                or index.flags & (MULTIKEY | INEXACT | WILD)
-            ):
+            if not index.is_ready or index.spec.sparse or index.spec.is_geo or not _tells_values(index):
                 continue
             if len(index.spec.fields) == 1:
                 # A single key is stored ascending whatever the declaration says.
@@ -256,6 +278,11 @@ class Searcher:
         for document in documents:
             self._budget.hold()
             yield document
+
+
+def _tells_values(index: IndexInfo) -> bool:
+    """Whether each document has one entry, and equal entries mean equal values."""
+    return not index.flags & (MULTIKEY | INEXACT | WILD)
 
 
 class _Numbered(dict[str, Any]):

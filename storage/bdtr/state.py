@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, insert, inspect, select, update
+from sqlalchemy import bindparam, func, insert, inspect, select, update
 from sqlalchemy.schema import CreateTable
 
-from sib.errors import ConfigurationError
+from sib.errors import ConfigurationError, SibError
 from storage.bdtr import catalogue, schema
 from storage.bdtr.catalogue import Catalogue, CollectionInfo, IndexInfo
 from storage.bdtr.dialects import Dialect, store_errors
@@ -35,6 +36,8 @@ class WriterState:
         self.catalogue: Catalogue = {}
         self.catalogue_version = 0
         self.is_catalogue_changed = False
+        self._is_stale = False
+        self._saved = 0, 0
         self._hot: dict[tuple[int, int], HotIndex] = {}
         self._extractors: dict[tuple[int, int], Extractor] = {}
         with store_errors():
@@ -70,34 +73,46 @@ class WriterState:
         """Reads everything back from the tables."""
         meta = {row.name: row for row in self.connection.execute(select(schema.meta))}
         self.machine = bytes(meta["machine"].raw)
-        self.seq, self.last_id = meta["seq"].num, meta["last_id"].num
+        self.seq, self.last_id = self._saved = meta["seq"].num, meta["last_id"].num
         self.catalogue_version = meta["catalogue"].num
         self.reload_catalogue()
         self._hot.clear()
 
     def reload_catalogue(self) -> None:
         self.catalogue = catalogue.load(self.connection)
-        catalogue.load_last_times(self.connection, self.catalogue)
         self.is_catalogue_changed = False
         self._extractors.clear()
 
     def reload_if_foreign(self) -> None:
         """To be called inside a transaction: another process may have written since the last one."""
         version = self.dialect.data_version(self.connection)
-        if version != self._data_version:
+        if version != self._data_version or self._is_stale:
             self.reload()
             self._data_version = version
+            self._is_stale = False
 
-    def save(self, counts: dict[int, int]) -> None:
+    def take_back(self, seq: int, last_id: int) -> None:
+        """After a rollback: everything is read back, now or, if the database cannot answer now, with the next transaction."""
+        self.seq, self.last_id = seq, last_id
+        self._is_stale = True
+        with contextlib.suppress(SibError), store_errors(), self.connection.begin():
+            self.reload_if_foreign()
+
+    def save(self, counts: dict[str, int]) -> None:
         """Writes the counters at the end of a transaction; ``counts``: by how many documents each collection grew."""
-        changed = [{"name_": "seq", "num_": self.seq}, {"name_": "last_id", "num_": self.last_id}]
+        changed = []
+        if (self.seq, self.last_id) != self._saved:
+            changed += [{"name_": "seq", "num_": self.seq}, {"name_": "last_id", "num_": self.last_id}]
         if self.is_catalogue_changed:
             self.catalogue_version += 1
             changed.append({"name_": "catalogue", "num_": self.catalogue_version})
-        self.connection.execute(_SAVE_META, changed)
-        for info in self.catalogue.values():
-            if counts.get(info.id):
-                info.n_docs += counts[info.id]
+        if changed:  # a transaction that did nothing must not cost a write
+            self.connection.execute(_SAVE_META, changed)
+            self._saved = self.seq, self.last_id
+        for name, grown in counts.items():
+            if grown:
+                info = self.catalogue[name]
+                info.n_docs += grown
                 self.connection.execute(_SAVE_COUNT, {"id_": info.id, "n_": info.n_docs})
 
     # ------------------------------------------------------------------ indexes
@@ -149,6 +164,18 @@ class WriterState:
             self.is_catalogue_changed = True
 
     # ------------------------------------------------------------------ collections
+
+    def note_time(self, info: CollectionInfo, ts_ms: int) -> None:
+        """Remembers the time of a new run of instances, and durably if it is earlier than one before."""
+        if info.last_ms is None:
+            block = schema.block.c
+            latest = self.connection.execute(
+                select(func.max(block.ts_ms)).where(block.collection_id == info.id)
+            ).scalar_one()
+            info.last_ms = schema.NO_TIME_MS if latest is None else latest
+        if ts_ms < info.last_ms:
+            self.raise_collection_flags(info, catalogue.TIME_UNORDERED)
+        info.last_ms = max(info.last_ms, ts_ms)
 
     def collection(self, name: str) -> CollectionInfo:
         """The collection, made if it is not there. To be called inside a transaction."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -12,12 +13,14 @@ from types import TracebackType
 from typing import Any
 
 import bson
+from bson.regex import Regex
 from sqlalchemy import Connection, RootTransaction, bindparam, insert, select, update
 
+from sib.errors import StoreError
 from sib.query.budget import Budget
 from storage.bdtr import schema
-from storage.bdtr.assembly import assemble, runs
-from storage.bdtr.catalogue import FOREIGN_IDS, TIME_OFF, TIME_UNORDERED, CollectionInfo
+from storage.bdtr.assembly import assemble, encode_document, runs
+from storage.bdtr.catalogue import FOREIGN_IDS, TIME_OFF, CollectionInfo
 from storage.bdtr.dialects import store_errors
 from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
 from storage.bdtr.keys import key_of
@@ -38,7 +41,7 @@ class _Progress:
 
     seq: int
     last_id: int
-    counts: dict[int, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 class Transaction:
@@ -52,7 +55,8 @@ class Transaction:
         self._clock = clock
         self._connection = state.connection
         self._began: RootTransaction | None = None
-        self._counts: dict[int, int] = {}
+        self._start = state.seq, state.last_id
+        self._counts: dict[str, int] = {}
         self._indexes = IndexWriter(state)
 
     # ------------------------------------------------------------------ begin and end
@@ -61,6 +65,7 @@ class Transaction:
         with store_errors():
             self._began = self._connection.begin()
             self._state.reload_if_foreign()
+        self._start = self._state.seq, self._state.last_id
         return self
 
     def __exit__(
@@ -87,8 +92,7 @@ class Transaction:
                 began.rollback()
             elif self._connection.in_transaction():
                 self._connection.rollback()
-            with self._connection.begin():
-                self._state.reload()
+        self._state.take_back(*self._start)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -169,12 +173,14 @@ class Transaction:
             whole, is_generated = [], []
             for document in documents:
                 is_generated.append("_id" not in document)
+                if isinstance(document.get("_id"), (list, Regex, re.Pattern)):
+                    raise StoreError("An _id cannot be an array or a regular expression.")
                 if is_generated[-1]:
                     whole.append({"_id": object_id(following, state.machine), **document})
                     following += 1
                 else:
                     whole.append({"_id": document["_id"], **document})
-            encoded = [bson.encode(document) for document in whole]
+            encoded = [encode_document(document) for document in whole]
             whole = [bson.decode(blob) for blob in encoded]
             self._refuse_duplicates(info, whole, is_generated)
             self._insert_whole(info, whole, encoded, is_generated, first)
@@ -231,12 +237,10 @@ class Transaction:
 
     def _advance(self, info: CollectionInfo, first_id: int | None, n_documents: int, ts_ms: int) -> None:
         state = self._state
+        state.note_time(info, ts_ms)
         state.dialect.insert(self._connection, schema.block, [(state.seq + 1, first_id, n_documents, ts_ms, info.id)])
-        if ts_ms < info.last_ms:
-            state.raise_collection_flags(info, TIME_UNORDERED)
-        info.last_ms = ts_ms
         state.seq += n_documents
-        self._counts[info.id] = self._counts.get(info.id, 0) + n_documents
+        self._counts[info.name] = self._counts.get(info.name, 0) + n_documents
 
     # ------------------------------------------------------------------ reads, updates and deletes
 
@@ -279,6 +283,7 @@ class Transaction:
         now: datetime,
         budget: Budget | None = None,
         sort: Sequence[tuple[str, int]] = (),
+        notes_unchanged: bool = False,
     ) -> WriteResult:
         """Changes the matching instances (the first one without ``multi``; by ``sort`` if given).
 
@@ -295,6 +300,8 @@ class Transaction:
             now: the time of ``$currentDate`` and ``$$NOW``, naive UTC.
             budget: time that finding the instances may take.
             sort: which match is the first.
+            notes_unchanged: also what the update leaves as it is counts as a change: in the feed and in the result's
+                ``documents``, not in ``modified``.
 
         Raises:
             QueryError, QuerySyntaxError: the filter or the update is wrong, or does not fit an instance.
@@ -302,7 +309,17 @@ class Transaction:
             LimitError: more instances than one transaction may change.
         """
         command = UpdateCommand(
-            filter, update, multi, upsert, tuple(array_filters), replacement, tuple(keep), check, now, tuple(sort)
+            filter,
+            update,
+            multi,
+            upsert,
+            tuple(array_filters),
+            replacement,
+            tuple(keep),
+            check,
+            now,
+            tuple(sort),
+            notes_unchanged,
         )
         with store_errors():
             info = self._state.collection(collection)
@@ -340,7 +357,7 @@ class Transaction:
         state.dialect.insert(self._connection, schema.change_log, rows)
 
     def count_deleted(self, info: CollectionInfo, n_documents: int) -> None:
-        self._counts[info.id] = self._counts.get(info.id, 0) - n_documents
+        self._counts[info.name] = self._counts.get(info.name, 0) - n_documents
 
     # ------------------------------------------------------------------ write ids and positions
 

@@ -122,3 +122,29 @@ def test_an_index_whose_making_was_interrupted_is_made_again(tmp_path, monkeypat
     assert "index n_1" in again.explain("S", {"n": 55})[0]
     assert again.count("S", {"n": 55}) == 1
     again.close()
+
+
+SHARING_WRITER = """
+import sys, sofia2.bdtr
+with sofia2.bdtr.open(sys.argv[1]) as database:
+    database["S"].create_index("n")
+    for number in range(60):
+        database["S"].insert_one({"writer": sys.argv[2], "n": number})
+        database["total"].update_one({"_id": "all"}, {"$inc": {"n": 1}}, upsert=True)
+"""
+
+
+def test_processes_that_write_to_one_file_lose_nothing(tmp_path):
+    url = f"sqlite:{tmp_path}/bdtr.db"
+    open_bdtr(url, writer=True).close()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    commands = [[sys.executable, "-c", SHARING_WRITER, url, str(writer)] for writer in range(3)]
+    writers = [subprocess.Popen(command, cwd=ROOT, env=environment) for command in commands]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+
+    store = open_bdtr(url, writer=False)
+    assert store.count("S") == 180 == len({document["_id"] for document in store.find("S")})
+    assert [store.count("S", {"n": number}) for number in range(60)] == [3] * 60
+    assert next(store.find("total"))["n"] == 180
+    assert [change.seq for change in store.changes(0, 1000)][-1] == store.seq == 360
+    store.close()

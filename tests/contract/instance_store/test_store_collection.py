@@ -8,7 +8,7 @@ import pytest
 from bson import Binary, Decimal128, Int64, ObjectId
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
-from sib.errors import ConfigurationError, DuplicateKeyError, QueryError, QuerySyntaxError
+from sib.errors import ConfigurationError, DuplicateKeyError, QueryError, QuerySyntaxError, StoreError
 from sofia2.bdtr import AFTER, BulkWriteError
 from storage.open import open_bdtr
 
@@ -326,3 +326,14 @@ def test_other_urls_are_refused_without_showing_a_password(url):
 def test_it_imports_no_ray():
     code = "import sys, sofia2.bdtr; raise SystemExit('ray' in sys.modules or 'pymongo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "document", [{"_id": [1]}, {"v": 2**64}, {"v": object()}, {"a\0b": 1}, {"v": "x" * (17 * 1024 * 1024)}]
+)
+def test_what_cannot_be_stored_is_refused_and_nothing_else_suffers(collection, document):
+    with pytest.raises(StoreError):
+        collection.insert_many([{"fine": True}, document])
+    assert collection.count_documents({}) == 0
+    collection.insert_one({"fine": True})
+    assert collection.count_documents({}) == 1

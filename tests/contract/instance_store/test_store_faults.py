@@ -1,5 +1,6 @@
 """A database that cannot decide says so, and says what to do; it works again when the cause is gone."""
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -91,3 +92,33 @@ def test_another_format_is_refused(filled, path):
 
     with pytest.raises(ConfigurationError, match="format 99"):
         open_bdtr(f"sqlite:{path}", writer=True)
+
+
+def test_a_commit_that_fails_and_cannot_be_read_back_is_read_back_later(filled, path, monkeypatch):
+    from storage.bdtr.state import WriterState
+
+    def unreadable(self):
+        raise StoreUnavailableError("the disk has gone")
+
+    before = filled.seq
+    with monkeypatch.context() as patch, contextlib.suppress(ZeroDivisionError), filled.begin() as transaction:
+        patch.setattr(WriterState, "reload", unreadable)
+        transaction.insert_document("New", {"_id": 2})
+        raise ZeroDivisionError
+
+    assert filled.seq == before
+    with filled.begin() as transaction:
+        transaction.insert_document("S", {"_id": 2})
+    assert filled.collections() == ["S"]
+    assert [change.seq for change in filled.changes(0, 10)] == [1, 2] == [before, filled.seq]
+
+
+def test_a_transaction_that_does_nothing_writes_nothing(filled, path):
+    log = path.with_name(path.name + "-wal")
+    size = log.stat().st_size
+
+    with filled.begin():
+        pass
+    filled.expire(0)
+
+    assert log.stat().st_size == size

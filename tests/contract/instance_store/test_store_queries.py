@@ -230,3 +230,24 @@ def test_ids_bound_a_query_by_their_time(store):
     assert [document["n"] for document in store.find("S", {"_id": {"$lt": low}})] == [0, 1]
     assert "narrow by the time in _id" in store.explain("S", {"_id": {"$gt": low}})
     assert [document["n"] for document in store.find("S", sort={"_id": -1}, limit=2)] == [3, 2]
+
+
+@pytest.mark.parametrize("options", [{}, {"sparse": True}], ids=["index", "sparse index"])
+def test_distinct_by_index_gives_what_it_gives_without(collection, options):
+    values = ["b", "a", 3, 3.0, 2.5, True, datetime(2026, 1, 1), "b"]
+    collection.insert_many([*({"v": value} for value in values), {"w": 1}, {"v": None}])
+    expected = collection.distinct("v")
+    collection.create_index("v", **options)
+    collection.insert_many([{"v": "hot"}, {"v": "a"}])
+
+    found = collection.distinct("v")
+
+    assert len(found) == len(expected) + 1
+    assert all(value in found for value in [*expected, "hot"])
+
+
+def test_distinct_of_arrays_is_not_read_from_an_index(collection):
+    collection.create_index("v")
+    collection.insert_many([{"v": [1, 2]}, {"v": [2, [3]]}])
+
+    assert collection.distinct("v") == [1, 2, [3]]
