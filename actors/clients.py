@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -80,10 +81,12 @@ class PartitionClient:
         announced: Callable[[Announcement], None],
         settled: Callable[[], None],
         drained: Callable[[], None],
+        took: Callable[[str, float, int], None],
     ) -> None:
         self._ref = Ref(name)
         self._gateway, self._epoch = gateway, epoch
         self._context_of, self._acked, self._announced, self._settled = context_of, acked, announced, settled
+        self._took = took
         self._known: set[str] = set()
         self.window: SendWindow[Write] = SendWindow(
             self._send, self._fail, give_up_s=config.limits.write_timeout_s, drained=drained
@@ -100,6 +103,7 @@ class PartitionClient:
             [write.ontology for write in writes],
             [write.data for write in writes],
         )
+        began = time.perf_counter()
         try:
             outcome: Outcome | None = None
             while outcome is None:
@@ -115,6 +119,7 @@ class PartitionClient:
             self._known.clear()
             raise
         self._settle(writes, outcome)
+        self._took("WRITE", time.perf_counter() - began, len(writes))
 
     def _settle(self, writes: Sequence[Write], outcome: Outcome) -> None:
         machine, runs, failures, results, announcement = outcome

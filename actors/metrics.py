@@ -49,6 +49,7 @@ class GatewayMetrics:
         self.messages: Counter[tuple[str, str]] = Counter()
         self.buckets: dict[str, list[int]] = {}
         self.sums_s: dict[str, float] = {}
+        self.stored = 0
         self.ignored = 0
         self.dropped = 0
 
@@ -56,11 +57,15 @@ class GatewayMetrics:
         """One answered request; ``result`` is ``ok`` or the error's code."""
         self.messages[operation, result] += 1
         if seconds is not None:
-            buckets = self.buckets.get(operation)
-            if buckets is None:
-                buckets = self.buckets[operation] = [0] * (len(LATENCY_BOUNDS_S) + 1)
-            buckets[bisect.bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
-            self.sums_s[operation] = self.sums_s.get(operation, 0.0) + seconds
+            self.observe(operation, seconds)
+
+    def observe(self, operation: str, seconds: float, requests: int = 1) -> None:
+        """The time that some requests took; the INSERTs of a batch share that of their call."""
+        buckets = self.buckets.get(operation)
+        if buckets is None:
+            buckets = self.buckets[operation] = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        buckets[bisect.bisect_left(LATENCY_BOUNDS_S, seconds)] += requests
+        self.sums_s[operation] = self.sums_s.get(operation, 0.0) + seconds * requests
 
     def count_malformed(self) -> None:
         self.messages["NONE", "ssap.malformed"] += 1
@@ -72,7 +77,8 @@ class GatewayMetrics:
             ("sofia2_ignored_payloads_total", (gateway,)): self.ignored,
             ("sofia2_indications_dropped_total", (gateway,)): self.dropped,
         }
-        for (operation, result), count in self.messages.items():
+        messages = self.messages + Counter({("INSERT", "ok"): self.stored})
+        for (operation, result), count in messages.items():
             labels = (gateway, ("operation", operation), ("result", result))
             samples["sofia2_messages_total", labels] = count
         for operation, buckets in self.buckets.items():

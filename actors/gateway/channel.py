@@ -76,6 +76,7 @@ class Slot:
             answer = Answer(InsertedId(ObjectId(id_hex.decode())))
             self.finish(format_answer(request, answer))
         self.is_acknowledged = True
+        self.channel.gateway.metrics.stored += 1
         self.channel.mark()
 
     def done(self, ids: list[Any]) -> None:
@@ -86,6 +87,7 @@ class Slot:
             # Not decided: without PUBACK the device sends it again.
             self.channel.abort()
             return
+        self.channel.gateway.metrics.count("INSERT", error.code)
         self.finish(format_answer(self.request, Answer(error=error)))
         self.is_acknowledged = True
         self.channel.mark()

@@ -119,6 +119,7 @@ class GatewayCore:
             announced=inbox.put,
             settled=self.drain,
             drained=self._ease,
+            took=self.metrics.observe,
         )
 
     def _context_of(self, session_key: str) -> Mapping[str, Any]:
