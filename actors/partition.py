@@ -412,6 +412,7 @@ class _Work:
             now=datetime.now(UTC).replace(tzinfo=None),
             budget=self.partition.budget(),
             sort=[tuple(item) for item in command["sort"]],
+            notes_unchanged=True,
         )
         if result.documents is None:
             self.changes = None

@@ -174,7 +174,6 @@ def test_changes_come_in_the_order_of_their_numbers_over_all_collections(store):
     assert changes[3].document is None
 
 
-@pytest.mark.parametrize("page", [1, 2, 3, 7, 1000])
 def test_an_update_that_changes_nothing_is_a_change_only_for_who_asks(store):
     append(store, sensors("a", "b"))
     same = {"$set": {"Sensor.asset": "a"}}
@@ -185,9 +184,11 @@ def test_an_update_that_changes_nothing_is_a_change_only_for_who_asks(store):
             )
         assert (result.matched, result.modified) == (2, 1 - notes_unchanged)
         assert len(result.documents) == (2 if notes_unchanged else 1)
-    assert [change.seq for change in store.changes(2, 10)] == [4, 5] == list(range(4, store.seq + 1))
+    assert [change.seq for change in store.changes(2, 10)] == [3, 4, 5]
+    assert store.seq == 5
 
 
+@pytest.mark.parametrize("page", [1, 2, 3, 7, 1000])
 def test_reading_changes_in_pages_gives_each_once(store, page):
     for at in range(4):
         append(store, sensors(*"abc"), collection="S")
