@@ -179,7 +179,7 @@ class Device:
                         self._taken[kind] = number + 1
                         return self.events[number]
                 if self.is_closed:
-                    raise ConnectionError(f"closed; came: {[event.kind for event in self.events]}")
+                    raise ConnectionError(f"closed; came: {[event.kind for event in self.events[-20:]]}")
                 await self._came.wait()
 
     def _message(self, payload: bytes) -> Reply:
