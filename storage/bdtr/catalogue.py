@@ -68,11 +68,11 @@ class CollectionInfo:
     last_ms: int | None = None
     indexes: dict[str, IndexInfo] = field(default_factory=dict)
     documents: Table = field(init=False)
-    ids: IndexInfo = field(init=False)
+    ids: Table = field(init=False)
 
     def __post_init__(self) -> None:
         self.documents = schema.document_table(self.id)
-        self.ids = IndexInfo(self.id, schema.ID_SLOT, IndexSpec((("_id", 1),), unique=True, name="_id_"))
+        self.ids = schema.side_table(self.id, schema.ID_SLOT)
 
     @property
     def has_foreign_ids(self) -> bool:

@@ -35,7 +35,10 @@ def create(state: WriterState, info: CollectionInfo, spec: IndexSpec) -> IndexIn
     """Makes the tables of an index. From now on writers maintain it; queries wait until it is filled."""
     if spec.is_geo and not state.dialect.has_rtree:
         raise ConfigurationError(f"The index {spec.name!r} is geographic; this database has no such indexes.")
-    slot = 1 + max((index.slot for index in info.indexes.values()), default=schema.ID_SLOT)
+    # A number never comes again: a reader that still knows a dropped index must not read another one in its place.
+    first = state.catalogue_version * INDEXES_MAX
+    slot = 1 + max((index.slot for index in info.indexes.values()), default=first)
+    slot = max(slot, first + 1)
     index = IndexInfo(info.id, slot, spec, BUILDING)
     connection = state.connection
     if spec.is_geo:

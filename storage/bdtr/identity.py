@@ -48,7 +48,7 @@ def candidate_seqs(connection: Connection, info: CollectionInfo, id_: Any, machi
         if row is not None and number - row.first_id < row.n_docs and row.collection_id == info.id:
             seqs.append(row.seq + number - row.first_id)
     if info.has_foreign_ids:
-        side = info.ids.side.c
+        side = info.ids.c
         seqs += connection.execute(select(side.seq).where(side.k == key_of(id_)[0])).scalars()
     return seqs
 

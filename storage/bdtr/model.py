@@ -44,6 +44,10 @@ class IndexSpec:
                     f"The index {self.name!r} has the field {path[:80]!r} of kind {kind!r}; "
                     f'allowed are a path of at most {PATH_LENGTH_MAX} characters with 1, -1 or "{GEO}".'
                 )
+        if any(path.split(".")[0] == "_id" for path in self.paths):
+            raise ConfigurationError(
+                f"The index {self.name!r} has the field _id, which is always indexed; leave it out."
+            )
         if self.is_geo and len(self.fields) > 1:
             raise ConfigurationError(f'The index {self.name!r} mixes "{GEO}" with other fields; declare two indexes.')
         if self.expire_after_s is not None and (len(self.fields) > 1 or self.is_geo):

@@ -208,7 +208,7 @@ class Deletion:
             connection.execute(delete(documents).where(documents.c.seq.in_([seq for seq, _, _ in chunk])))
             self._indexes.replace(self._info, [(seq, old, None) for seq, _, old in chunk])
             if self._info.has_foreign_ids:
-                delete_entries(connection, self._info.ids.side, [(key_of(old["_id"])[0], seq) for seq, _, old in chunk])
+                delete_entries(connection, self._info.ids, [(key_of(old["_id"])[0], seq) for seq, _, old in chunk])
             of_chunk = [old["_id"] for _, _, old in chunk]
             self._transaction.log_changes(self._info, KIND_DELETE, [(id_, None) for id_ in of_chunk])
             self._transaction.count_deleted(self._info, len(chunk))

@@ -189,7 +189,7 @@ class WriterState:
         number = 1 + max((info.id for info in self.catalogue.values()), default=0)
         info = CollectionInfo(number, name)
         self.connection.execute(insert(schema.collection).values(id=number, name=name, flags=0, n_docs=0))
-        for table in (info.documents, info.ids.side):
+        for table in (info.documents, info.ids):
             self.connection.execute(CreateTable(table))
         self.catalogue[name] = info
         self.is_catalogue_changed = True

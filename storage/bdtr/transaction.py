@@ -205,7 +205,7 @@ class Transaction:
             if not generated
         ]
         if foreign:
-            dialect.insert(self._connection, info.ids.side, foreign)
+            dialect.insert(self._connection, info.ids, foreign)
             state.raise_collection_flags(info, FOREIGN_IDS)
             self._never_give(document["_id"] for document in documents)
         for n_documents, generated, ts_ms in runs(documents, is_generated):

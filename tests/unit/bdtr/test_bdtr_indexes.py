@@ -99,6 +99,7 @@ def test_a_declaration_survives_its_text(spec):
         ((("$a", 1),), {}),
         ((("a" * 501, 1),), {}),
         ((("a", 2),), {}),
+        ((("_id", 1), ("a", 1)), {}),
         ((("a", "2dsphere"), ("b", 1)), {}),
         ((("a", 1), ("b", 1)), {"expire_after_s": 1}),
     ],
