@@ -39,7 +39,7 @@ from sib.ssap.messages import Dialect
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import IndexDeclaration, SubscriptionRecord
 from storage.bdtr.identity import object_id
-from storage.bdtr.model import DuplicatesInBatchError, IndexSpec, context_head
+from storage.bdtr.model import DuplicatesInBatchError, IndexSpec, WriteResult, context_head
 from storage.bdtr.relational import RelationalStore
 from storage.bdtr.transaction import Transaction
 
@@ -209,9 +209,18 @@ class OntologyPartition:
             ontology = self._catalog.ontology(name)
         record = self._catalog.ontologies[name]
         if self._prepared.get(name) != record.indexes:
-            self._store.ensure_collection(name, [_index_spec(index) for index in record.indexes])
-            self._prepared[name] = record.indexes
+            self._prepare(name, record.indexes)
         return ontology
+
+    def _prepare(self, name: str, indexes: tuple[IndexDeclaration, ...]) -> None:
+        """Make the tables and indexes. An index that what is stored does not allow is left out, and writes go on without it."""
+        try:
+            self._store.ensure_collection(name, [_index_spec(index) for index in indexes])
+        except StoreUnavailableError:
+            raise
+        except SibError as error:
+            log.error("the indexes of %s cannot all be made: %s", name, error.message)
+        self._prepared[name] = indexes
 
     def context(self, session_key: str) -> tuple[bytes, dict[str, Any]]:
         return self._contexts[session_key]
@@ -414,12 +423,28 @@ class _Work:
             sort=[tuple(item) for item in command["sort"]],
             notes_unchanged=True,
         )
+        if result.upserted_id is not None:
+            self._stamp(transaction, position, name, result)
         if result.documents is None:
             self.changes = None
         else:
             for document in result.documents:
                 self._changed_one(name, document)
         return list(result.ids)
+
+    def _stamp(self, transaction: Transaction, position: int, name: str, result: WriteResult) -> None:
+        """An instance that an upsert made gets its contextData, as every instance has it."""
+        context = self.partition.context(self.batch.session_keys[position])[1]
+        moment = datetime(1970, 1, 1) + timedelta(milliseconds=self._now_ms)
+        stamped = transaction.update(
+            name,
+            {"_id": result.upserted_id},
+            {"$set": {"contextData": {**context, "timestamp": moment}}},
+            multi=False,
+            keep=("_id",),
+            now=moment,
+        )
+        result.documents = stamped.documents
 
     def _delete(self, transaction: Transaction, position: int, name: str) -> list[Any]:
         self.partition.ontology(name)
