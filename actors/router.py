@@ -69,6 +69,11 @@ class Origin:
     slot: Slot | None = None
 
     @property
+    def is_ciphered(self) -> bool:
+        """Whether the request came in cipher."""
+        return self.slot is not None and self.slot.is_ciphered
+
+    @property
     def client(self) -> str:
         """What the console shows as the instance's last address."""
         return self.channel.address if self.channel is not None else self.peer
@@ -156,7 +161,6 @@ class Router:
             raise AuthenticationError("instance must be KP:instance, for example KPTestTemperatura:KPTestTemperatura01")
         if len(join.instance_name) > INSTANCE_CHARS_MAX:
             raise AuthenticationError(f"the KP instance has more than {INSTANCE_CHARS_MAX} characters: shorten it")
-        is_ciphered = origin.slot is not None and origin.slot.cipher_key is not None
         channel_client = origin.channel.client_id if origin.channel is not None else None
         asked = JoinRequest(
             join.kp,
@@ -165,7 +169,7 @@ class Router:
             join.user,
             join.password,
             int(request.dialect),
-            is_ciphered,
+            origin.is_ciphered,
             channel_client or "",
             origin.peer,
             request.session_key or None,
@@ -197,6 +201,8 @@ class Router:
         if lease is None:
             client = (origin.channel.client_id if origin.channel is not None else None) or ""
             lease = core.hold(await core.sessions.request(key, "lease", key, client), origin.channel)
+        if lease.is_cipher_only and not origin.is_ciphered:
+            raise AuthenticationError(f"the KP {lease.kp!r} takes ciphered messages only: encipher them with its key")
         lease.used_at_s = core.now_s
         if origin.channel is not None:
             lease.channel = origin.channel
@@ -431,7 +437,7 @@ class Router:
             core.local_subscription(record, lease.cipher_key, client=client, is_announced=origin.slot is None)
         )
         try:
-            await core.sessions.request(lease.key, "subscribe", record)
+            await core.sessions.request(lease.key, "subscribe", record, client)
             await core.register(record, condition)
         except SibError:
             core.notifier.remove(subscription_id)

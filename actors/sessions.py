@@ -35,6 +35,7 @@ class Lease(NamedTuple):
     is_administrator: bool
     dialect: int
     cipher_key: str
+    is_cipher_only: bool
     rights: dict[str, int]
     expiry_s: float
     context: dict[str, str]
@@ -101,7 +102,7 @@ class SessionShard:
     def handle(self, gateway: str, requests: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
         """Answer a batch of requests in order: for each its result, or the :class:`SibError` that it met.
 
-        Requests: ``join``, ``leave``, ``lease``, ``subscribe``, ``unsubscribe``, ``touch``, ``configure``, ``report``,
+        Requests: ``join``, ``leave``, ``lease``, ``renew``, ``subscribe``, ``unsubscribe``, ``touch``, ``configure``, ``report``,
         ``check``; see the methods. All are idempotent, but that a repeated ``join`` opens another session.
 
         Raises:
@@ -152,12 +153,17 @@ class SessionShard:
         self._counts["joins"] += 1
         try:
             identity = self._identify(request)
+            if identity.cipher_only and not request.is_ciphered:
+                raise AuthenticationError(
+                    f"the KP {request.kp!r} takes ciphered messages only: encipher them with its key"
+                )
             if request.renewed_key is not None:
                 session = self._sessions.find(request.renewed_key, now_s)
-                if (session.kp, session.instance) != (request.kp, request.instance):
+                if (session.kp, session.instance, session.user) != (request.kp, request.instance, identity.user):
                     raise AuthenticationError("the session belongs to another KP instance: JOIN without a session key")
                 session.used_at_s = now_s
                 session.credential = identity.credential
+                self._move(batch, session, gateway, request.client)
             else:
                 session = self._open(gateway, request, identity, now_s)
         except AuthenticationError as error:
@@ -206,11 +212,23 @@ class SessionShard:
         session = self._sessions.find(session_key, now_s)
         identity = self._known(batch, session)
         session.used_at_s = now_s
-        if session.gateway != gateway or session.client != client:
+        self._move(batch, session, gateway, client)
+        return self._grant(batch, gateway, session, identity)
+
+    def _renew(self, batch: _Changes, gateway: str, session_key: str) -> Lease:
+        """As ``_lease``, for a gateway that asks by itself: the session has not been used."""
+        session = self._sessions.find(session_key, time.time())
+        return self._grant(batch, gateway, session, self._known(batch, session))
+
+    def _move(self, batch: _Changes, session: Session, gateway: str, client: str) -> None:
+        """The session speaks through this gateway as this client. Callbacks stay where HTTP is."""
+        is_callback = any(record.endpoint for record in session.subscriptions.values())
+        if is_callback and gateway not in self._config.topology.http_gateways:
+            return
+        if (session.gateway, session.client) != (gateway, client):
             batch.saved.append(session)
             batch.moved.append((session, session.gateway))
             session.gateway, session.client = gateway, client
-        return self._grant(batch, gateway, session, identity)
 
     def _known(self, batch: _Changes, session: Session) -> Identity:
         """Check again that the session's token or user is good; if not, the session ends."""
@@ -234,6 +252,7 @@ class SessionShard:
             identity.is_administrator,
             session.dialect,
             identity.cipher_key,
+            identity.cipher_only,
             rights,
             self._sessions.expiry_s,
             {
@@ -255,11 +274,17 @@ class SessionShard:
         self._sessions.remove(session.key)
         batch.ended.append(session)
 
-    def _subscribe(self, batch: _Changes, gateway: str, record: SubscriptionRecord) -> None:
+    def _subscribe(self, batch: _Changes, gateway: str, record: SubscriptionRecord, client: str) -> None:
         session = self._sessions.find(record.session_key, time.time())
         maximum = self._config.limits.subscriptions_per_session_max
         if len(session.subscriptions) >= maximum and record.subscription_id not in session.subscriptions:
             raise LimitError(f"a session may have {maximum} subscriptions: UNSUBSCRIBE some, or use another session")
+        # From now on it matters where the session speaks: other gateways have to ask before they serve it.
+        self._move(batch, session, gateway, client)
+        for other in self._leased.get(session.key, set()) - {gateway}:
+            if other in self._config.topology.gateways:
+                Ref(other).tell("forget", [session.key])
+        self._leased[session.key] = {gateway}
         session.subscriptions[record.subscription_id] = record
         batch.subscribed.append(record)
 

@@ -45,7 +45,7 @@ class Slot:
     """The place of one request in the order of its connection; an INSERT is sent to its partition as its slot."""
 
     __slots__ = (
-        "channel", "cipher_key", "data", "is_acknowledged", "lease", "ontology", "out", "request", "session_key",
+        "channel", "cipher_key", "data", "is_acknowledged", "is_ciphered", "lease", "ontology", "out", "request", "session_key",
         "then", "token",
     )  # fmt: skip
     kind = INSERT
@@ -61,6 +61,8 @@ class Slot:
         self.is_acknowledged = token is None
         self.out: bytes | None = None
         self.cipher_key: str | None = None
+        """To cipher the answer with; None also for a ciphered request that is answered in clear."""
+        self.is_ciphered = False
         self.then: str | None = None
 
     @property
@@ -172,7 +174,7 @@ class Channel:
         if plain is None or not plain.lstrip().startswith("{"):
             raise AuthenticationError("the payload is neither JSON nor deciphers to it: check the KP's cipher key")
         self._cipher_key = key
-        slot.cipher_key = None if clear else key
+        slot.is_ciphered, slot.cipher_key = True, None if clear else key
         return plain.encode()
 
     def _start(self, slot: Slot, request: Request) -> None:

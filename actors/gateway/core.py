@@ -45,19 +45,20 @@ class HeldLease:
     """A lease in use: what the session may do, where it last spoke, and its prepared answers."""
 
     __slots__ = (
-        "channel", "cipher_key", "context", "dialect", "expiry_s", "insertable", "is_administrator", "key", "kp", "rights",
-        "templates", "used_at_s", "user",
+        "channel", "cipher_key", "context", "dialect", "expiry_s", "insertable", "is_administrator", "is_cipher_only", "key",
+        "kp", "rights", "templates", "used_at_s", "user",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, active: Mapping[str, Any], now_s: float) -> None:
         self.key, self.kp, self.user = lease.key, lease.kp, lease.user
         self.is_administrator, self.cipher_key = lease.is_administrator, lease.cipher_key
+        self.is_cipher_only = lease.is_cipher_only
         self.dialect = Dialect(lease.dialect)
         self.rights = {name: Rights(value) for name, value in lease.rights.items()}
         self.insertable = frozenset(
             name
             for name, rights in self.rights.items()
-            if Rights.INSERT in rights and name in active and active[name].active
+            if Rights.INSERT in rights and name in active and active[name].active and not lease.is_cipher_only
         )
         self.context = lease.context
         self.expiry_s = lease.expiry_s
@@ -324,17 +325,23 @@ class GatewayCore:
         for lease in self.leases.values():
             lease.insertable = frozenset()
         self.leases = {key: lease for key, lease in self.leases.items() if self.notifier.has_session(key)}
-        for key in self.leases:
+        for key in self.notifier.sessions():
             self.spawn(self._renew(key))
 
     async def _renew(self, session_key: str) -> None:
-        lease = self.leases.get(session_key)
-        channel = lease.channel if lease is not None else None
-        client = (channel.client_id if channel is not None else None) or ""
+        """Ask again what a session with subscriptions may do: it need not send anything to be told things."""
         try:
-            self.hold(await self.sessions.request(session_key, "lease", session_key, client), channel)
+            renewed = await self.sessions.request(session_key, "renew", session_key)
         except AuthenticationError:
             self.end_session(session_key)
+            return
+        lease = self.leases.get(session_key)
+        if lease is not None:
+            self.hold(renewed, lease.channel)
+        rights = {name: Rights(value) for name, value in renewed.rights.items()}
+        active = {name for name, record in self.catalog.ontologies.items() if record.active}
+        readable = {name for name, right in rights.items() if Rights.QUERY in right and name in active}
+        self.notifier.mute_except(session_key, readable)
 
     async def restore(self) -> None:
         """After a start: the subscriptions of the sessions that last spoke here."""
@@ -344,6 +351,8 @@ class GatewayCore:
             if session is not None and session.gateway == self.name:
                 key = self.bdc.cipher_of(session.kp)[0] if record.ciphered else ""
                 self.notifier.add(self.local_subscription(record, key, client=session.client_ref))
+        for key in self.notifier.sessions():
+            self.spawn(self._renew(key))
 
     async def run(self) -> None:
         """Heartbeats to the partitions and touches to the session shards, for ever."""
@@ -355,7 +364,8 @@ class GatewayCore:
                         pass
                 except Exception as error:
                     log.debug("no heartbeat: %s", error)
-            if self.now_s - self._touched_at_s >= TOUCH_S:
+            expiry_s = float(self.catalog.setting("sessions.expiry_s", self.limits.sessions_expiry_s))
+            if self.now_s - self._touched_at_s >= min(TOUCH_S, expiry_s / 4):
                 await self._touch()
             await asyncio.sleep(HEARTBEAT_S)
 

@@ -8,7 +8,7 @@ delivered only when all its INDICATIONs are written, queued durably or given up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from typing import Any
 
 from actors.feed import Announcement, Indication
@@ -58,8 +58,8 @@ class LocalSubscription:
     """A subscription whose session speaks through this gateway."""
 
     __slots__ = (
-        "cipher_key", "client", "dialect", "endpoint", "flushed", "id", "is_announced", "last_at_s", "ms_refresh", "ontology",
-        "pending", "session_key", "timer",
+        "cipher_key", "client", "dialect", "endpoint", "flushed", "id", "is_announced", "is_muted", "last_at_s", "ms_refresh",
+        "ontology", "pending", "session_key", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,7 @@ class LocalSubscription:
         self.id, self.session_key, self.ontology, self.dialect = id_, session_key, ontology, dialect
         self.ms_refresh, self.cipher_key, self.endpoint = ms_refresh, cipher_key, endpoint
         self.is_announced = is_announced
+        self.is_muted = False
         self.last_at_s = -1e9
         self.pending: list[Any] = []
         self.timer: asyncio.TimerHandle | None = None
@@ -133,6 +134,18 @@ class Notifier:
     def has_session(self, session_key: str) -> bool:
         return bool(self._of_session.get(session_key))
 
+    def sessions(self) -> list[str]:
+        """The sessions with subscriptions here."""
+        return [session_key for session_key, ids in self._of_session.items() if ids]
+
+    def mute_except(self, session_key: str, ontologies: Set[str]) -> None:
+        """The session may read only these ontologies now: its other subscriptions are silent until it may again."""
+        for id_ in self._of_session.get(session_key, ()):
+            subscription = self._subscriptions[id_]
+            subscription.is_muted = subscription.ontology not in ontologies
+            if subscription.is_muted:
+                subscription.pending.clear()
+
     def remove_session(self, session_key: str) -> list[LocalSubscription]:
         ids = self._of_session.pop(session_key, set())
         return [removed for id_ in list(ids) if (removed := self.remove(id_)) is not None]
@@ -143,7 +156,7 @@ class Notifier:
         for ontology, legacy, one, ids in indications:
             for id_ in ids:
                 subscription = self._subscriptions.get(id_)
-                if subscription is None or subscription.ontology != ontology:
+                if subscription is None or subscription.is_muted or subscription.ontology != ontology:
                     self.stale += 1
                     continue
                 subscription.pending.append(one if subscription.dialect is Dialect.ONE else legacy)
