@@ -11,7 +11,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 
 from sofia2.commands import about, configure, data, definitions, kps, lifecycle, ontologies, traffic, users
@@ -59,9 +58,9 @@ def run(arguments: list[str]) -> int:
         status = app(arguments, standalone_mode=False, prog_name="sofia2")
     except CliError as error:
         return output.fail(error.status, error.message, **error.facts)
-    except click.exceptions.Abort:
+    except typer.Abort:
         return output.fail(WRONG_INPUT, "stopped: nothing was changed")
-    except click.ClickException as error:
+    except typer.TyperException as error:
         return _usage(error)
     except KeyboardInterrupt:
         return 130
@@ -73,12 +72,14 @@ def run(arguments: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _usage(error: click.ClickException) -> int:
+def _usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "sofia2"
-    if not error.format_message():  # no command at all: the help has been printed
+    message = error.format_message()
+    if not message:  # no command at all: the help has been printed
         return WRONG_INPUT
-    return output.fail(WRONG_INPUT, f"{error.format_message().rstrip('.')}: see '{path} --help'.")
+    end = "" if message.endswith((".", "?")) else "."
+    return output.fail(WRONG_INPUT, f"{message}{end} See '{path} --help'.")
 
 
 def _other(error: Exception) -> int:

@@ -238,7 +238,7 @@ def load_settings(
     settings.file = _settings_file(settings, folder or Path.cwd())
     if settings.file is not None:
         for name, value in _read_file(settings.file, settings.warnings):
-            if BY_NAME.get(name, TABLE[0]).kind == "path" and isinstance(value, str):
+            if name in BY_NAME and BY_NAME[name].kind == "path" and isinstance(value, str):
                 value = str(settings.file.parent / Path(value).expanduser())
             _put_from(settings, name, value, Origin.FILE, str(settings.file))
     return settings

@@ -94,12 +94,14 @@ def _tell_ready(settings: Settings, launch: Launch, ready: dict[str, Any]) -> No
 def _stay(launch: Launch) -> int:
     import signal
 
-    # A kill of this process stops the platform as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A kill of this process stops the platform as Ctrl-C does; a script's background job begins with SIGINT ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     try:
         status = launch.wait()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         output.say("stopping")
         launch.stop()
         return 0

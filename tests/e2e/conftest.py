@@ -77,7 +77,18 @@ class RunningPlatform:
 def start_platform(data, *options) -> RunningPlatform:
     """Start a platform on free ports; whoever calls stops it."""
     done = sofia2(
-        "start", "--detach", "--json", "--data", data, "--mqtt-port", 0, "--http-port", 0, "--ready-timeout", START_S, *options
+        "start",
+        "--detach",
+        "--json",
+        "--data",
+        data,
+        "--mqtt-port",
+        0,
+        "--http-port",
+        0,
+        "--ready-timeout",
+        START_S,
+        *options,
     )
     assert done.returncode == 0, done.stderr
     ready = json.loads(done.stdout)
