@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import bson
+
 from sib.ssap.printing import print_legacy, print_one
 from sib.subscriptions import SubscriptionIndex
 
@@ -32,6 +34,14 @@ class Indication(NamedTuple):
     subscriptions: list[str]
 
 
+class Event(NamedTuple):
+    """One changed instance for a watcher: its change number and the whole document as BSON."""
+
+    seq: int
+    ontology: str
+    document: bytes
+
+
 class Announcement(NamedTuple):
     """What a gateway is told: apply it when ``previous`` is what it has got so far, or at once when ``is_reset``."""
 
@@ -39,6 +49,7 @@ class Announcement(NamedTuple):
     previous: int
     seq: int
     indications: list[Indication]
+    events: list[Event] = []
 
 
 class Subscriber(NamedTuple):
@@ -53,8 +64,12 @@ class Subscriber(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """Committed instances of one ontology: ``instances`` without, ``whole(i)`` with ``_id`` and ``contextData``."""
+    """Committed instances of one ontology: ``instances`` without, ``whole(i)`` with ``_id`` and ``contextData``.
 
+    ``first_seq`` is the change number of the first; the others follow in steps of one.
+    """
+
+    first_seq: int
     ontology: str
     instances: Sequence[dict[str, Any] | None]
     whole: Callable[[int], dict[str, Any]]
@@ -84,6 +99,7 @@ class Feed:
         self._seq = seq
         self._stored = dict(positions)
         self._consumers: dict[str, Consumer] = {}
+        self._watched: dict[str, frozenset[str]] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._indexes: dict[str, SubscriptionIndex] = defaultdict(SubscriptionIndex)
 
@@ -105,6 +121,18 @@ class Feed:
             subscriber = self._subscribers.pop(id_, None)
             if subscriber is not None:
                 self._indexes[subscriber.ontology].remove(id_)
+
+    def watch(self, name: str, ontologies: frozenset[str]) -> None:
+        """Everything that changes in these ontologies goes to this consumer, an actor of another module (CEP, rules)."""
+        self._watched[name] = ontologies
+
+    def unwatch(self, name: str) -> None:
+        self._watched.pop(name, None)
+        self._consumers.pop(name, None)
+        self._stored.pop(name, None)
+
+    def is_watcher(self, name: str) -> bool:
+        return name in self._watched
 
     def move(self, session_key: str, gateway: str) -> None:
         """The session speaks through another gateway now: its indications follow."""
@@ -132,18 +160,32 @@ class Feed:
     def publish(self, seq: int, changes: Iterable[Changed]) -> dict[str, Announcement]:
         """Take note of a commit up to ``seq``; returns the announcements of the live consumers that it concerns."""
         self._seq = seq
-        by_gateway = self._indications(changes)
-        announcements = {}
-        for gateway, indications in by_gateway.items():
-            consumer = self._consumers.get(gateway)
-            if consumer is None or not consumer.is_live:
-                continue
-            if consumer.unacknowledged > UNACKNOWLEDGED_MAX:
-                consumer.is_live = False
-                continue
-            announcements[gateway] = Announcement(False, consumer.sent, seq, indications)
-            self._note(consumer, seq, len(indications))
+        changes = list(changes)
+        announcements: dict[str, Announcement] = {}
+        for gateway, indications in self._indications(changes).items():
+            self._announce(announcements, gateway, seq, indications, [])
+        for name, ontologies in self._watched.items():
+            events = _events(changes, ontologies)
+            if events:
+                self._announce(announcements, name, seq, [], events)
         return announcements
+
+    def _announce(
+        self,
+        announcements: dict[str, Announcement],
+        name: str,
+        seq: int,
+        indications: list[Indication],
+        events: list[Event],
+    ) -> None:
+        consumer = self._consumers.get(name)
+        if consumer is None or not consumer.is_live:
+            return
+        if consumer.unacknowledged > UNACKNOWLEDGED_MAX:
+            consumer.is_live = False
+            return
+        announcements[name] = Announcement(False, consumer.sent, seq, indications, events)
+        self._note(consumer, seq, len(indications) + len(events))
 
     def skip_live(self) -> None:
         """A commit was too large to be matched now: everybody reads it from the change log."""
@@ -156,12 +198,17 @@ class Feed:
         seq = changes[-1][0] if changes else self._seq
         if is_last:
             seq, consumer.is_live = self._seq, True
-        indications = self._indications(changed for _, changed in changes).get(gateway, [])
+        indications: list[Indication] = []
+        events: list[Event] = []
+        if gateway in self._watched:
+            events = _events([changed for _, changed in changes], self._watched[gateway])
+        else:
+            indications = self._indications(changed for _, changed in changes).get(gateway, [])
         consumer.outstanding.clear()
         consumer.unacknowledged = 0
         previous, consumer.sent = consumer.sent, seq
-        self._note(consumer, seq, len(indications))
-        return Announcement(True, previous, seq, indications)
+        self._note(consumer, seq, len(indications) + len(events))
+        return Announcement(True, previous, seq, indications, events)
 
     @staticmethod
     def _note(consumer: Consumer, seq: int, count: int) -> None:
@@ -189,3 +236,12 @@ class Feed:
                 for gateway, members in groups.items():
                     by_gateway[gateway].append(Indication(changed.ontology, legacy, one, members))
         return by_gateway
+
+
+def _events(changes: Iterable[Changed], ontologies: frozenset[str]) -> list[Event]:
+    return [
+        Event(changed.first_seq + position, changed.ontology, bson.encode(changed.whole(position)))
+        for changed in changes
+        if changed.ontology in ontologies
+        for position in range(len(changed.instances))
+    ]

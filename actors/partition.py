@@ -189,7 +189,8 @@ class OntologyPartition:
         announcements = self._feed.publish(self._store.seq, changes)
         own = announcements.pop(caller, None)
         for gateway, announcement in announcements.items():
-            Ref(gateway).tell("indicate", self._name, announcement)
+            method = "events" if self._feed.is_watcher(gateway) else "indicate"
+            Ref(gateway).tell(method, self._name, announcement)
         return own
 
     def _count(self, work: _Work, began: float) -> None:
@@ -255,11 +256,27 @@ class OntologyPartition:
         if consumer.is_live:
             return None
         changes = list(self._store.changes(consumer.acked, CATCH_UP_CHANGES_MAX))
-        pages = [(change.seq, _changed(change.collection, change.document)) for change in changes if change.document]
+        pages = [
+            (change.seq, _changed(change.seq, change.collection, change.document))
+            for change in changes
+            if change.document
+        ]
         is_last = len(changes) < CATCH_UP_CHANGES_MAX
         if changes and not is_last and (not pages or pages[-1][0] < changes[-1].seq):
-            pages.append((changes[-1].seq, Changed(changes[-1].collection, (), _nothing)))
+            pages.append((changes[-1].seq, Changed(changes[-1].seq, changes[-1].collection, (), _nothing)))
         return self._feed.catch_up(gateway, pages, is_last=is_last)
+
+    def watch(self, name: str, ontologies: Sequence[str]) -> None:
+        """Whatever changes in these ontologies goes to this actor's ``events``: how other modules (CEP, rules) are fed.
+
+        It is a consumer like a gateway: it sends heartbeats with what it has done, and is at least once told everything. To be
+        said again with each heartbeat of a new process on either side; an empty list ends it.
+        """
+        if ontologies:
+            self._feed.watch(name, frozenset(ontologies))
+        else:
+            self._feed.unwatch(name)
+            self._store.forget_consumers([name])
 
     # ------------------------------------------------------------------ upkeep
 
@@ -350,7 +367,7 @@ class _Work:
         for name, run in self._open.items():
             self._append(transaction, name, run)
             self._done.append(run)
-            self._changed(name, run.docs, self._whole(run.first, run.docs, run.positions))
+            self._changed(transaction, name, run.docs, self._whole(run.first, run.docs, run.positions))
         self._open = {}
 
     def _append(self, transaction: Transaction, name: str, run: _Run) -> None:
@@ -399,7 +416,7 @@ class _Work:
             return []
         run.heads = [self.partition.context(self.batch.session_keys[position])[0]] * len(run.bodies)
         run.first = transaction.append(name, run.bodies, run.docs, run.heads, self._now_ms)
-        self._changed(name, run.docs, self._whole(run.first, run.docs, [position] * len(run.docs)))
+        self._changed(transaction, name, run.docs, self._whole(run.first, run.docs, [position] * len(run.docs)))
         return [object_id(run.first + index, self.partition.machine) for index in range(len(run.docs))]
 
     def _update(self, transaction: Transaction, position: int, name: str) -> list[Any]:
@@ -428,8 +445,9 @@ class _Work:
         if result.documents is None:
             self.changes = None
         else:
-            for document in result.documents:
-                self._changed_one(name, document)
+            first_seq = transaction.seq - len(result.documents) + 1
+            for seq, document in enumerate(result.documents, first_seq):
+                self._changed_one(seq, name, document)
         return list(result.ids)
 
     def _stamp(self, transaction: Transaction, position: int, name: str, result: WriteResult) -> None:
@@ -453,13 +471,19 @@ class _Work:
         budget = self.partition.budget()
         return transaction.delete(name, command["filter"], command["multi"], budget=budget, sort=sort)
 
-    def _changed(self, name: str, docs: Sequence[dict[str, Any]], whole: Callable[[int], dict[str, Any]]) -> None:
+    def _changed(
+        self,
+        transaction: Transaction,
+        name: str,
+        docs: Sequence[dict[str, Any]],
+        whole: Callable[[int], dict[str, Any]],
+    ) -> None:
         if self.changes is not None:
-            self.changes.append(Changed(name, docs, whole))
+            self.changes.append(Changed(transaction.seq - len(docs) + 1, name, docs, whole))
 
-    def _changed_one(self, name: str, document: dict[str, Any]) -> None:
+    def _changed_one(self, seq: int, name: str, document: dict[str, Any]) -> None:
         if self.changes is not None:
-            self.changes.append(_changed(name, document))
+            self.changes.append(_changed(seq, name, document))
 
 
 def subscriber_of(record: SubscriptionRecord, gateway: str) -> Subscriber:
@@ -480,9 +504,9 @@ def _index_spec(index: IndexDeclaration) -> IndexSpec:
     return IndexSpec(fields, unique=index.unique, sparse=index.sparse, expire_after_s=index.expire_after_s)
 
 
-def _changed(name: str, document: dict[str, Any]) -> Changed:
+def _changed(seq: int, name: str, document: dict[str, Any]) -> Changed:
     instance = {key: value for key, value in document.items() if key not in ("_id", "contextData")}
-    return Changed(name, (instance,), lambda _: document)
+    return Changed(seq, name, (instance,), lambda _: document)
 
 
 def _nothing(_: int) -> dict[str, Any]:

@@ -115,6 +115,11 @@ class Transaction:
             self._indexes.touched |= touched
             state.is_catalogue_changed |= catalogue_changed
 
+    @property
+    def seq(self) -> int:
+        """The number of the last change so far, committed or not."""
+        return self._state.seq
+
     # ------------------------------------------------------------------ inserts
 
     def append(
