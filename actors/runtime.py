@@ -25,6 +25,8 @@ RESTART_ENVIRONMENT = {
     # Ray holds a broken call for a second and looks once a second; with these, calls go on 0.4 s after a crash instead of 3 s.
     "RAY_timeout_ms_task_wait_for_death_info": "100",
     "RAY_core_worker_internal_heartbeat_ms": "100",
+    # Ray would give way to everything else on the machine; our actors are the service itself.
+    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "0",
