@@ -70,7 +70,9 @@ def _limit(name: str, limit: str, help_: str, *, unit: str = "", is_hot: bool = 
 
 TABLE: tuple[Setting, ...] = (
     Setting("config", "path", None, "The settings file.", is_start=True),
-    Setting("data", "path", None, "The data folder of the platform.", is_start=True),
+    Setting(
+        "data", "path", None, "The data folder. Default: ~/.local/share/sofia2 (XDG_DATA_HOME counts).", is_start=True
+    ),
     Setting("apply", "texts", (), "Files that `sofia2 start` applies before the listeners open.", is_start=True),
     Setting("detach", "flag", False, "`sofia2 start` returns when the platform is ready.", is_start=True),
     Setting("json", "flag", False, "`sofia2 start` prints one JSON line.", is_start=True),

@@ -101,6 +101,26 @@ def stop_platform(running: RunningPlatform) -> None:
 
 
 @pytest.fixture(scope="session")
+def command():
+    """Runs ``sofia2`` with arguments: a completed process with text."""
+    return sofia2
+
+
+@pytest.fixture
+def start():
+    """Starts platforms of a test's own, on free ports; they are stopped at its end."""
+    running = []
+
+    def begin(data, *options) -> RunningPlatform:
+        running.append(start_platform(data, *options))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        stop_platform(each)
+
+
+@pytest.fixture(scope="session")
 def platform(tmp_path_factory):
     """One platform for all end-to-end tests that do not stop or break it, with tests/data/platform.yaml in force."""
     running = start_platform(tmp_path_factory.mktemp("platform"), "--apply", APPLY_FILE)
