@@ -6,7 +6,7 @@ import io
 import threading
 from typing import Any
 
-from fsspec.spec import AbstractFileSystem
+from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from storage.bdh.files import HistoryFiles, PartMissingError, open_files
 

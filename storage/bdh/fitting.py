@@ -207,7 +207,7 @@ def _print(value: Any) -> str:
     try:
         return orjson.dumps(value, default=_refuse, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
     except (TypeError, orjson.JSONEncodeError):
-        return json_util.dumps(value, json_options=_OPTIONS)
+        return str(json_util.dumps(value, json_options=_OPTIONS))
 
 
 def _refuse(value: Any) -> Any:

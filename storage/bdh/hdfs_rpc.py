@@ -186,7 +186,8 @@ class RpcFiles:
                 self._client = AsyncClient(self._name_node, _SETTINGS)
             return await call(self._client)
 
-        return self._await(run(), CALL_TIMEOUT_S, path)
+        result: Result = self._await(run(), CALL_TIMEOUT_S, path)
+        return result
 
     def _await(self, awaitable: Any, timeout_s: float, path: str) -> Any:
         async def run() -> Any:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import requests
-from hdfs import HdfsError, InsecureClient
+from hdfs import HdfsError, InsecureClient  # type: ignore[import-untyped]
 
 from sib.errors import SibError, StoreError, StoreUnavailableError
 from storage.bdh.files import (

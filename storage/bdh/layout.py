@@ -47,6 +47,7 @@ def part_name(first: int | str, last: int | str, suffix: str = "") -> str:
 
 
 def is_part_name(name: str) -> bool:
+    """Whether a file in a day's folder is one of ours."""
     return len(name) <= PART_NAME_CHARS_MAX and _PART.fullmatch(name) is not None
 
 
