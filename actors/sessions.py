@@ -109,7 +109,7 @@ class SessionShard:
             StoreUnavailableError: The BDC cannot decide; nothing of the batch is known to be stored. Retry it.
         """
         self._refresh()
-        self._recheck([arguments[0] for kind, arguments in requests if kind == "lease"])
+        self._recheck([arguments[0] for kind, arguments in requests if kind in ("lease", "renew")])
         batch = _Changes()
         answers: list[Any] = []
         for kind, arguments in requests:
