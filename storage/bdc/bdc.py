@@ -15,6 +15,7 @@ from storage.bdc import schema, tables
 from storage.bdc.activity import Activity
 from storage.bdc.configuration import Configuration
 from storage.bdc.engine import Database, make_engine
+from storage.bdc.history import HistoryManifest
 from storage.bdc.identities import Identities
 from storage.bdc.models import ConfigCounter
 from storage.bdc.mqtt import MqttStore
@@ -59,6 +60,7 @@ class Bdc:
         self.sessions = SessionStore(database)
         self.subscriptions = SubscriptionStore(database)
         self.mqtt = MqttStore(database)
+        self.history = HistoryManifest(database, now)
 
     # The database itself.
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from storage.bdc.types import Blob, Flag, Json, LongText, OptionalText, key_type, moment_type, name_type
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The migration these models stand for."""
 
 
@@ -332,3 +332,22 @@ class MqttMessage(Base):
     is_retained: Mapped[bool] = mapped_column(Flag)
     properties: Mapped[Any] = _json()
     expires_at: Mapped[datetime | None] = mapped_column(moment_type())
+
+
+class HistoryFile(Base):
+    """A Parquet file of the history. By the ontology's name, without a foreign key: history outlives the configuration."""
+
+    __tablename__ = "history_files"
+    __table_args__ = (UniqueConstraint("ontology", "day_text", "file_name", name="uq_history_files_path"),)
+    id: Mapped[int] = _generated_key()
+    ontology: Mapped[str] = mapped_column(name_type())
+    day_text: Mapped[str] = mapped_column(name_type(10))
+    file_name: Mapped[str] = mapped_column(name_type(80))
+    n_rows: Mapped[int] = mapped_column(BigInteger)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    first_at: Mapped[datetime | None] = mapped_column(moment_type())
+    last_at: Mapped[datetime | None] = mapped_column(moment_type())
+    layout: Mapped[str] = mapped_column(name_type(32))
+    stale_ids: Mapped[Any] = _json()
+    created_at: Mapped[datetime] = mapped_column(moment_type())
+    retired_at: Mapped[datetime | None] = mapped_column(moment_type())

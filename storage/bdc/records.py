@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -236,3 +236,29 @@ class QueueState:
     messages: int
     size_bytes: int
     last_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFileRecord:
+    """A Parquet file of the history.
+
+    ``first_at`` and ``last_at`` bound the times of its instances (None if they have none). ``layout`` names the
+    columns it was written with. ``stale_ids`` are the ids (as text) of rows that do not count: their instances
+    changed while they were moved. A retired file was replaced by another one and is deleted after a while.
+    """
+
+    ontology: str
+    day: date
+    name: str
+    n_rows: int
+    size_bytes: int
+    layout: str
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    stale_ids: tuple[str, ...] = ()
+    created_at: datetime | None = field(default=None, compare=False)
+    retired_at: datetime | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> tuple[str, date, str]:
+        return self.ontology, self.day, self.name
