@@ -1,0 +1,109 @@
+"""Tables of the rules: rows of an ontology (or a file), looked up by equality, replaced as a whole or row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sib.errors import LimitError
+
+TABLE_ROWS_MAX = 100_000
+"""Rows of one table; more is refused."""
+
+Row = dict[str, Any]
+
+_KEYS = ("id", "_id", "key")
+
+
+class Table:
+    """Rows with an index for each attribute that rules look up. Indexes are made when first needed."""
+
+    def __init__(self, name: str, rows: Iterable[Row] = ()) -> None:
+        self.name = name
+        self.rows: list[Row] = []
+        self.version = 0
+        self._indexes: dict[str, dict[Any, list[Row]]] = {}
+        self.replace(rows)
+
+    def replace(self, rows: Iterable[Row]) -> None:
+        """Put other rows in place of all there are.
+
+        Raises:
+            LimitError: More than ``TABLE_ROWS_MAX``; the table keeps what it had.
+        """
+        new = list(rows)
+        if len(new) > TABLE_ROWS_MAX:
+            raise LimitError(f"table {self.name} has {len(new)} rows, at most {TABLE_ROWS_MAX} are allowed")
+        self.rows = new
+        self.changed()
+
+    def changed(self) -> None:
+        """Forget the indexes: rows were changed."""
+        self._indexes.clear()
+        self.version += 1
+
+    def update_or_insert(self, row: Row, matches: Callable[[Row], bool]) -> None:
+        """Change the rows that match to hold the row's values; add the row if none does.
+
+        Raises:
+            LimitError: The table is full.
+        """
+        found = [old for old in self.rows if matches(old)]
+        for old in found:
+            old.update(row)
+        if not found:
+            if len(self.rows) >= TABLE_ROWS_MAX:
+                raise LimitError(f"table {self.name} is full: {TABLE_ROWS_MAX} rows")
+            self.rows.append(dict(row))
+        self.changed()
+
+    def lookup(self, attribute: str, value: Any) -> Sequence[Row]:
+        """The rows whose attribute equals the value, in order."""
+        index = self._indexes.get(attribute)
+        if index is None:
+            index = self._indexes[attribute] = self._index(attribute)
+        try:
+            return index.get(value, ())
+        except TypeError:
+            return ()
+
+    def _index(self, attribute: str) -> dict[Any, list[Row]]:
+        index: dict[Any, list[Row]] = {}
+        for row in self.rows:
+            try:
+                index.setdefault(cell(row, attribute), []).append(row)
+            except TypeError:
+                continue
+        index.pop(None, None)
+        return index
+
+    def keys(self, attribute: str) -> list[Any]:
+        """The different values of an attribute, in the order of the rows."""
+        if attribute not in self._indexes:
+            self._indexes[attribute] = self._index(attribute)
+        return list(self._indexes[attribute])
+
+    def finder(self, attribute: str | None) -> Callable[[Any], bool | None]:
+        """The function behind ``x in TABLE``: null for null. Without a known attribute the table's key counts."""
+
+        def find(value: Any) -> bool | None:
+            if value is None:
+                return None
+            return bool(self.lookup(self._attribute(attribute), value))
+
+        return find
+
+    def _attribute(self, wanted: str | None) -> str:
+        first = self.rows[0] if self.rows else {}
+        for name in (wanted, *_KEYS):
+            if name is not None and name in first:
+                return name
+        return next(iter(first), wanted or "id")
+
+
+def cell(row: Row, attribute: str) -> Any:
+    """The value of an attribute of a row, which may be a path with dots."""
+    value: Any = row
+    for part in attribute.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
