@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import marshal
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,7 @@ from actors.sandbox.cgroups import Usage
 from actors.sandbox.errors import ProgramEndedError, ProgramError, SandboxStartError, SandboxTimeoutError
 from actors.sandbox.exits import SHELL_SIGNAL_BASE, Exit, Reason, reason_of
 from actors.sandbox.frames import ForgedFrameError, FrameError, FrameReader, check_call, encode
+from actors.sandbox.inside.frames import frame
 from actors.sandbox.limits import Limits
 from actors.sandbox.output import OutputBudget, OutputPump
 from actors.sandbox.pacing import TokenBucket
@@ -87,8 +89,16 @@ class Child:
         self._resume()
 
     @classmethod
-    async def start(cls, sandbox: Sandbox, limits: Limits, *, views: Sequence[View] = ()) -> Child:
+    async def start(
+        cls, sandbox: Sandbox, limits: Limits, *, views: Sequence[View] = (), imports: Sequence[str] = ()
+    ) -> Child:
         """A child that is in its jail and waits for a program. Takes about 0.03 s.
+
+        Args:
+            sandbox: The means of isolation.
+            limits: What the program may use.
+            views: What it may see of the host, besides the interpreter.
+            imports: Modules to import before it is ready; for children that wait in a pool.
 
         Raises:
             SandboxStartError: the jail could not be made; the message has what bubblewrap or the first program said.
@@ -97,8 +107,8 @@ class Child:
         launched = await loop.run_in_executor(launcher.thread, launcher.launch, sandbox, limits, views)
         child = cls(sandbox, limits, launched)
         try:
-            order = confinement.order(sandbox, limits, views, pid=launched.process.pid, folder="/")
-            child._send(order)
+            order = confinement.order(sandbox, limits, views, pid=launched.process.pid, imports=imports)
+            child._write_frame(frame(marshal.dumps(order)))
             async with asyncio.timeout(START_S_MAX):
                 await child._ready
         except BaseException as error:
@@ -129,7 +139,7 @@ class Child:
         self._on_output = on_output or (lambda stream, data: None)
         if self.limits.timeout_s is not None:
             self._after("timeout", self.limits.timeout_s, Reason.TIMEOUT)
-        self._send(program.to_message())
+        self._write_frame(frame(marshal.dumps(program.to_message())))
 
     async def call(self, method: str, payload: Any = None, *, timeout_s: float) -> Any:
         """Have the program carry out a method that it serves, and give its result (a JSON value).
@@ -313,7 +323,9 @@ class Child:
     # Writing
 
     def _send(self, message: dict[str, Any]) -> None:
-        data = encode(message)
+        self._write_frame(encode(message))
+
+    def _write_frame(self, data: bytes) -> None:
         if self._outgoing:
             self._outgoing += data
         else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from actors.sandbox import interpreter
@@ -84,47 +83,37 @@ def _bwrap_parts(sandbox: Sandbox, views: Sequence[View], information: int) -> I
             yield from ("--cap-add", capability)
     else:
         # User 0 inside is this user outside. Any other would need a second namespace, in which mount(2) is refused.
-        yield from (
-            "--unshare-user",
-            "--uid",
-            "0",
-            "--gid",
-            "0",
-            "--cap-add",
-            "CAP_SYS_ADMIN",
-            "--cap-add",
-            "CAP_SETPCAP",
-        )
+        yield from ("--unshare-user", "--uid", "0", "--gid", "0")
+        yield from ("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
     yield from ("--hostname", "sandbox", "--clearenv")
     for name, value in {**environment(), "LD_LIBRARY_PATH": f"{interpreter.FOLDER}/lib"}.items():
         yield from ("--setenv", name, value)
-    own = View(INSIDE, "/sandbox/inside")
-    for view in (*interpreter.system_views(), *interpreter.views(), own, *views):
+    visible = (*interpreter.system_views(), *interpreter.views(), View(INSIDE, "/sandbox/inside"), *views)
+    for folder in _parents(visible):
+        yield from ("--perms", "0755", "--dir", folder)
+    for view in visible:
         yield from ("--ro-bind", str(view.host), view.inside)
     for target, path in interpreter.system_links():
         yield from ("--symlink", target, path)
     if (interpreter.library() / "site-packages").is_dir():
-        yield from ("--tmpfs", interpreter.PACKAGES, "--remount-ro", interpreter.PACKAGES)
+        yield from ("--perms", "0755", "--tmpfs", interpreter.PACKAGES, "--remount-ro", interpreter.PACKAGES)
     for device in _DEVICES:
         yield from ("--dev-bind", device, device)
-    yield from (
-        "--dir",
-        "/mnt",
-        "--dir",
-        WORK,
-        "--dir",
-        TEMPORARY,
-        "--proc",
-        "/proc",
-        "--remount-ro",
-        "/",
-        "--chdir",
-        "/",
-    )
+    for folder in ("/mnt", WORK, TEMPORARY):
+        yield from ("--dir", folder)
+    yield from ("--proc", "/proc", "--remount-ro", "/", "--chdir", "/")
 
 
-def order(sandbox: Sandbox, limits: Limits, views: Sequence[View], *, pid: int, folder: str) -> dict[str, Any]:
-    """What ``inside.jail.enter`` is told. ``pid`` is the launched process; ``folder`` the current directory at level 2."""
+def _parents(views: Sequence[View]) -> list[str]:
+    """The folders in which the views are, outermost first. bubblewrap would make them for its own user only."""
+    found = {str(parent) for view in views for parent in PurePosixPath(view.inside).parents}
+    return sorted((found | {"/dev"}) - {"/"})
+
+
+def order(
+    sandbox: Sandbox, limits: Limits, views: Sequence[View], *, pid: int, imports: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the first program is told. ``pid``: the launched process. ``imports``: modules to import before it is ready."""
     is_full = sandbox.level is Level.FULL
     uid = USER_FIRST + pid % USERS_COUNT if sandbox.is_root else None
     program = build_filter(has_namespaces=is_full, can_fork=sandbox.can_fork(limits))
@@ -137,8 +126,9 @@ def order(sandbox: Sandbox, limits: Limits, views: Sequence[View], *, pid: int, 
         "nice": 0 if sandbox.cgroups else NICE,
         "readable": _readable_full(views) if is_full else _readable(views),
         "writable": [WORK, TEMPORARY, "/dev/null"] if is_full else ["/dev/null"],
-        "folder": WORK if is_full else folder,
-        "filter": base64.b64encode(program).decode(),
+        "folder": WORK if is_full else "/",
+        "imports": list(imports),
+        "filter": program,
     }
 
 

@@ -19,6 +19,8 @@ import orjson
 from actors.sandbox import confinement
 from actors.sandbox.cgroups import Cgroup
 from actors.sandbox.errors import SandboxStartError
+from actors.sandbox.inside import bootstrap as _bootstrap  # noqa: F401 - so that it is compiled, once
+from actors.sandbox.inside import channel as _channel  # noqa: F401
 from actors.sandbox.limits import Limits
 from actors.sandbox.program import View
 from actors.sandbox.sandbox import Level, Sandbox

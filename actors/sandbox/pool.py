@@ -13,12 +13,24 @@ from actors.sandbox.limits import Limits
 from actors.sandbox.program import View
 from actors.sandbox.sandbox import Sandbox
 
+IMPORTS = ("inside.channel", "traceback", "datetime")
+"""What nearly every program needs."""
+
 
 class WarmPool:
     """Keeps ``size`` waiting children of one kind. Each is used once: nothing passes from one program to the next."""
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, *, size: int, views: Sequence[View] = ()) -> None:
-        self._sandbox, self._limits, self._size, self._views = sandbox, limits, size, tuple(views)
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        limits: Limits,
+        *,
+        size: int,
+        views: Sequence[View] = (),
+        imports: Sequence[str] = IMPORTS,
+    ) -> None:
+        self._sandbox, self._limits, self._size = sandbox, limits, size
+        self._views, self._imports = tuple(views), tuple(imports)
         self._waiting: deque[Child] = deque()
         self._filling: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -30,7 +42,7 @@ class WarmPool:
             SandboxStartError: a child could not be started.
         """
         while len(self._waiting) < self._size and not self._is_closed:
-            child = await Child.start(self._sandbox, self._limits, views=self._views)
+            child = await self._start()
             if self._is_closed:
                 await child.close()
             else:
@@ -48,11 +60,14 @@ class WarmPool:
             taken = child if child.is_alive else None
         if self._filling is None or self._filling.done():
             self._filling = asyncio.get_running_loop().create_task(self._refill())
-        return taken or await Child.start(self._sandbox, self._limits, views=self._views)
+        return taken or await self._start()
 
     async def _refill(self) -> None:
         with contextlib.suppress(SandboxStartError):  # the next ``take`` starts one itself, and says why it cannot
             await self.fill()
+
+    async def _start(self) -> Child:
+        return await Child.start(self._sandbox, self._limits, views=self._views, imports=self._imports)
 
     async def close(self) -> None:
         """End those that wait. Idempotent."""

@@ -22,7 +22,7 @@ class Program:
 
     file: str
     arguments: tuple[str, ...] = ()
-    source: str | None = None
+    source: bytes | None = None
     """Absent, ``file`` is read inside."""
     paths: tuple[str, ...] = ()
     """Put in front of ``sys.path``; paths inside."""

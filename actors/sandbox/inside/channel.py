@@ -1,8 +1,8 @@
 """The one way out of a sandbox: calls to the supervisor and from it, as JSON frames over one socket.
 
 ``call(method, payload)`` asks the supervisor and waits; ``notify`` tells it something without an answer; ``serve`` answers the
-supervisor's calls. Programs get it as ``import sandbox_channel``. The supervisor checks everything that arrives there: this
-module is a convenience and protects nothing.
+supervisor's calls. Programs get it by ``import sandbox_channel``. The supervisor checks everything that arrives there:
+this module is a convenience and protects nothing.
 
 Messages: ``{"id", "call", "with"}`` is a call, without ``id`` a notice; ``{"id", "result"}`` or ``{"id", "error"}`` answers it.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import os
 import select
-import threading
+from _thread import RLock, allocate_lock
 from collections import deque
 
-from .frames import FRAME_BYTES_MAX, frame, read_frame, write_all
+from .frames import FRAME_BYTES_MAX, FrameError, frame, read_frame, write_all
+from .jail import CHANNEL
 
 TYPE_CHECKING = False  # as typing has it; importing that, or dataclasses, costs every start 5 to 10 ms
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Channel:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._reading, self._writing = threading.RLock(), threading.Lock()
+        self._reading, self._writing = RLock(), allocate_lock()
         self._waiting: deque[Message] = deque()
         self._next_id = 0
         self.dropped = 0
@@ -160,31 +161,27 @@ class Channel:
 
 
 _channel: Channel | None = None
-
-
-def open_channel(descriptor: int) -> Channel:
-    """Called once, by the bootstrap."""
-    global _channel
-    _channel = Channel(descriptor)
-    os.register_at_fork(after_in_child=_forget)
-    return _channel
-
-
-def _forget() -> None:
-    """A forked child has no channel: two readers of one stream would take each other's frames."""
-    global _channel
-    _channel = None
+_is_forked = False
 
 
 def current() -> Channel:
     """The channel of this process.
 
     Raises:
-        ChannelClosedError: in a forked child.
+        ChannelClosedError: in a forked process, where two readers of one stream would take each other's frames.
     """
-    if _channel is None:
+    global _channel
+    if _is_forked:
         raise ChannelClosedError("a forked process has no channel: make calls in the first process")
+    if _channel is None:
+        _channel = Channel(CHANNEL)
+        os.register_at_fork(after_in_child=_forget)
     return _channel
+
+
+def _forget() -> None:
+    global _is_forked
+    _is_forked = True
 
 
 def call(method: str, payload: Any = None) -> Any:
@@ -207,6 +204,7 @@ __all__ = [
     "CallError",
     "Channel",
     "ChannelClosedError",
+    "FrameError",
     "Message",
     "call",
     "current",

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH100, PTH102, PTH112, PTH120, PTH123 -- pathlib costs 5 ms
+# ruff: noqa: PTH100, PTH120 -- pathlib costs 5 ms
 """The first program inside a sandbox: makes the jail complete, then becomes the program that the supervisor names.
 
 Started as ``python -I -S first.py DESCRIPTOR``, where DESCRIPTOR is the channel. The supervisor's first frame says how to confine

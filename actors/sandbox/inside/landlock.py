@@ -1,4 +1,4 @@
-# ruff: noqa: PTH100, PTH102, PTH112, PTH120, PTH123 -- pathlib costs 5 ms
+# ruff: noqa: PTH112 -- pathlib costs 5 ms
 """Landlock: which files this process and its descendants may still touch. Needs no privilege.
 
 Source: linux Documentation/userspace-api/landlock.rst.

@@ -1,0 +1,161 @@
+"""``sofia2 sandbox``: run a file exactly as a KP runs, and see how well this machine isolates. Without Ray, in below a second.
+
+Also runnable as ``python -m sofia2.sandbox``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sofia2.console import FAULT, TIMED_OUT, WRONG_INPUT, CliError
+
+if TYPE_CHECKING:
+    from actors.sandbox.child import Child
+    from actors.sandbox.exits import Exit
+    from actors.sandbox.limits import Limits
+    from actors.sandbox.program import View
+    from actors.sandbox.sandbox import Level
+    from actors.sandbox.selftest import Report
+
+OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+"""What one run may print; a KP's log keeps less, but a KP is not ended for it."""
+FOLDER = "/kp"
+"""Where a KP's own files are, inside."""
+SOURCE_BYTES_MAX = 512 * 1024
+"""A larger file is read inside, and has to be readable for everybody."""
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a deployed KP has besides its program: dependencies and limits."""
+
+    views: tuple[View, ...] = ()
+    paths: tuple[str, ...] = ()
+    """For ``sys.path``, inside."""
+    limits: Limits | None = field(default=None)
+    """None: the defaults."""
+
+
+def run_file(
+    file: Path,
+    arguments: list[str],
+    *,
+    level: int | None = None,
+    timeout_s: float | None = None,
+    environment: Environment | None = None,
+) -> int:
+    """Run a Python file in the sandbox; its output goes to our own. Gives the exit status for the shell.
+
+    Args:
+        file: The program.
+        arguments: Its ``sys.argv[1:]``.
+        level: 3 or 2; None: the best that starts.
+        timeout_s: Seconds to its end.
+        environment: What a KP has besides.
+
+    Returns:
+        Its own status, 128 + n after signal n (137 when it was ended), ``TIMED_OUT`` after its time.
+
+    Raises:
+        CliError: no such file, or no sandbox of this level here.
+    """
+    if not file.is_file():
+        raise CliError(WRONG_INPUT, f"there is no file {file}")
+    source = file.read_bytes() if file.stat().st_size <= SOURCE_BYTES_MAX else None
+    with contextlib.suppress(KeyboardInterrupt):
+        return asyncio.run(
+            _run_file(file.resolve(), arguments, _level(level), timeout_s, environment or Environment(), source)
+        )
+    return INTERRUPTED
+
+
+def check_machine(level: int | None = None) -> Report:
+    """The start-up self-test."""
+    from actors.sandbox import selftest
+
+    return asyncio.run(selftest.check(_level(level)))
+
+
+def _level(number: int | None) -> Level | None:
+    from actors.sandbox.sandbox import Level
+
+    if number is None:
+        return None
+    if number not in (Level.FULL, Level.CONFINED):
+        raise CliError(
+            WRONG_INPUT, "the level is 3 (full) or 2 (without namespaces); below it no program of a user is run"
+        )
+    return Level(number)
+
+
+async def _run_file(
+    file: Path,
+    arguments: list[str],
+    level: Level | None,
+    timeout_s: float | None,
+    environment: Environment,
+    source: bytes | None,
+) -> int:
+    from dataclasses import replace
+
+    from actors.sandbox.limits import Limits
+    from actors.sandbox.program import Program, View
+
+    limits = replace(environment.limits or Limits(), timeout_s=timeout_s, output_bytes=OUTPUT_BYTES_MAX)
+    inside = f"{FOLDER}/{file.name}"
+    views = (View(file, inside), *environment.views)
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with await _start(level, limits, views) as child:
+        place = child.sandbox.locate(file, inside)
+        paths = (str(Path(place).parent), *environment.paths)
+        child.run(
+            Program(place, tuple(arguments), source=source, paths=paths),
+            on_output=lambda stream, data: _write(child, stream, data),
+        )
+        return _status(await child.wait())
+
+
+async def _start(level: Level | None, limits: Limits, views: tuple[View, ...]) -> Child:
+    from actors.sandbox.child import Child
+    from actors.sandbox.errors import SandboxStartError, SandboxUnavailableError
+    from actors.sandbox.sandbox import Level, find_sandbox
+
+    reasons = []
+    for candidate in (Level.FULL, Level.CONFINED) if level is None else (level,):
+        try:
+            return await Child.start(find_sandbox(candidate), limits, views=views)
+        except (SandboxStartError, SandboxUnavailableError) as error:
+            reasons.append(f"level {candidate.value}: {error.message}")
+    raise CliError(FAULT, "programs cannot be isolated here (see 'sofia2 sandbox check'). " + "; ".join(reasons))
+
+
+def _write(child: Child, stream: int, data: bytes) -> None:
+    try:
+        while data:
+            data = data[os.write(stream, data) :]
+    except OSError:  # nobody reads it any more
+        child.kill()
+
+
+def _status(end: Exit) -> int:
+    from actors.sandbox.exits import Reason
+
+    if end.reason is not Reason.EXITED:
+        print(f"sofia2: the program was ended: {end.describe()}", file=sys.stderr, flush=True)
+    return TIMED_OUT if end.reason is Reason.TIMEOUT else end.status
+
+
+if __name__ == "__main__":
+    from sofia2.commands.sandbox import main
+
+    sys.exit(main(sys.argv[1:]))
