@@ -96,7 +96,7 @@ class HistoryManifest:
             "first_at": record.first_at,
             "last_at": record.last_at,
             "layout": record.layout,
-            "stale_ids": list(record.stale_ids),
+            "stale_rows": list(record.stale_rows),
             "created_at": self._now(),
             "retired_at": None,
         }
@@ -120,7 +120,7 @@ def _record(row: Row[Any]) -> HistoryFileRecord:
         layout=row.layout,
         first_at=row.first_at,
         last_at=row.last_at,
-        stale_ids=tuple(row.stale_ids or ()),
+        stale_rows=tuple(row.stale_rows or ()),
         created_at=row.created_at,
         retired_at=row.retired_at,
     )

@@ -348,6 +348,6 @@ class HistoryFile(Base):
     first_at: Mapped[datetime | None] = mapped_column(moment_type())
     last_at: Mapped[datetime | None] = mapped_column(moment_type())
     layout: Mapped[str] = mapped_column(name_type(32))
-    stale_ids: Mapped[Any] = _json()
+    stale_rows: Mapped[Any] = _json()
     created_at: Mapped[datetime] = mapped_column(moment_type())
     retired_at: Mapped[datetime | None] = mapped_column(moment_type())

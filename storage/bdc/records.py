@@ -243,7 +243,7 @@ class HistoryFileRecord:
     """A Parquet file of the history.
 
     ``first_at`` and ``last_at`` bound the times of its instances (None if they have none). ``layout`` names the
-    columns it was written with. ``stale_ids`` are the ids (as text) of rows that do not count: their instances
+    columns it was written with. ``stale_rows`` are the positions of rows that do not count: their instances
     changed while they were moved. A retired file was replaced by another one and is deleted after a while.
     """
 
@@ -255,7 +255,7 @@ class HistoryFileRecord:
     layout: str
     first_at: datetime | None = None
     last_at: datetime | None = None
-    stale_ids: tuple[str, ...] = ()
+    stale_rows: tuple[int, ...] = ()
     created_at: datetime | None = field(default=None, compare=False)
     retired_at: datetime | None = field(default=None, compare=False)
 

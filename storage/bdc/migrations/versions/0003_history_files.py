@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("first_at", types.moment_type(), nullable=True),
         sa.Column("last_at", types.moment_type(), nullable=True),
         sa.Column("layout", types.name_type(32), nullable=False),
-        sa.Column("stale_ids", types.Json(), nullable=False),
+        sa.Column("stale_rows", types.Json(), nullable=False),
         sa.Column("created_at", types.moment_type(), nullable=False),
         sa.Column("retired_at", types.moment_type(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
