@@ -54,6 +54,16 @@ class HotIndex:
         if self._merging:
             self._dropped.update(entries)
 
+    def drop_between(self, connection: Connection, entries: list[tuple[bytes, int]], low: int, high: int) -> None:
+        """Takes out all entries of the instances from one number to another: a range of each key, not one by one."""
+        side, hot = self._index.side, self._index.hot
+        statement = delete(side).where(side.c.k == bindparam("key_"), side.c.seq >= low, side.c.seq <= high)
+        connection.execute(statement, [{"key_": k} for k in sorted({k for k, _ in entries})])
+        if self._n_rows:
+            connection.execute(delete(hot).where(hot.c.seq >= low, hot.c.seq <= high))
+        if self._merging:
+            self._dropped.update(entries)
+
     def _merge(self, connection: Connection, n_rows: int) -> None:
         chunk = self._merging[self._at : self._at + n_rows]
         self._at += n_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, delete
 
 from storage.bdtr import geo_index
 from storage.bdtr.catalogue import CollectionInfo, IndexInfo
@@ -63,7 +63,7 @@ class IndexWriter:
         """Entries of changed or (new document None) deleted ones: (seq, old document, new document)."""
         for index in info.indexes.values():
             if index.spec.is_geo:
-                self._drop_boxes(index, [(seq, old) for seq, old, _ in changes])
+                self.drop_boxes(index, [(seq, old) for seq, old, _ in changes])
                 self._add_boxes(index, [(seq, new) for seq, _, new in changes if new is not None])
                 continue
             gone: list[tuple[bytes, int]] = []
@@ -74,10 +74,11 @@ class IndexWriter:
                 self._state.raise_flags(index, flags)
                 gone += [(k, seq) for k in old_keys - new_keys]
                 come += [(k, seq) for k in new_keys - old_keys]
-            self._drop(index, gone)
+            self.drop(index, gone)
             self.add(index, come)
 
-    def _drop(self, index: IndexInfo, entries: list[tuple[bytes, int]]) -> None:
+    def drop(self, index: IndexInfo, entries: list[tuple[bytes, int]]) -> None:
+        """Takes entries out."""
         if not entries:
             return
         if self._state.dialect.has_hot_tables and not index.spec.unique:
@@ -86,6 +87,16 @@ class IndexWriter:
         else:
             delete_entries(self._state.connection, index.side, entries)
 
+    def drop_between(self, index: IndexInfo, entries: list[tuple[bytes, int]], low: int, high: int) -> None:
+        """Takes out the entries of all instances from one number to another."""
+        if not entries:
+            return
+        if self._state.dialect.has_hot_tables and not index.spec.unique:
+            self._touch(index)
+            self._state.hot(index).drop_between(self._state.connection, entries, low, high)
+        else:
+            delete_entries(self._state.connection, index.side, sorted(entries))
+
     def _touch(self, index: IndexInfo) -> None:
         self.touched.add((index.collection_id, index.slot))
 
@@ -93,10 +104,12 @@ class IndexWriter:
         path = index.spec.fields[0][0]
         rows = [row for seq, document in documents for row in geo_index.rows(seq, document, path)]
         if rows:
-            self._state.connection.exec_driver_sql(geo_index.insert_statement(index), rows)
+            self._state.dialect.insert(self._state.connection, index.boxes, rows)
 
-    def _drop_boxes(self, index: IndexInfo, documents: list[tuple[int, dict[str, Any]]]) -> None:
+    def drop_boxes(self, index: IndexInfo, documents: list[tuple[int, dict[str, Any]]]) -> None:
+        """Takes the boxes of (seq, document) out of a geo index."""
         path = index.spec.fields[0][0]
-        numbers = [{"n": row[0]} for seq, document in documents for row in geo_index.rows(seq, document, path)]
+        numbers = [{"n_": row[0]} for seq, document in documents for row in geo_index.rows(seq, document, path)]
         if numbers:
-            self._state.connection.execute(text(f"DELETE FROM {index.geo_name} WHERE n = :n"), numbers)
+            statement = delete(index.boxes).where(index.boxes.c.n == bindparam("n_"))
+            self._state.connection.execute(statement, numbers)
