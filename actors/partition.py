@@ -348,6 +348,9 @@ class _Work:
                     raise
                 self.failures[position] = error
                 continue
+            except Exception as error:
+                self.failures[position] = _unexpected(name, error)
+                continue
             run = self._open.get(name)
             if run is None:
                 run = self._open[name] = _Run()
@@ -404,6 +407,8 @@ class _Work:
             raise
         except SibError as error:
             self.failures[position] = error
+        except Exception as error:
+            self.failures[position] = _unexpected(name, error)
 
     def _insert_all(self, transaction: Transaction, position: int, name: str) -> list[Any]:
         ontology = self.partition.ontology(name)
@@ -484,6 +489,12 @@ class _Work:
     def _changed_one(self, seq: int, name: str, document: dict[str, Any]) -> None:
         if self.changes is not None:
             self.changes.append(_changed(seq, name, document))
+
+
+def _unexpected(ontology: str, error: Exception) -> SibError:
+    """Our own fault at one write: it fails alone, because a batch that raises would come again and again."""
+    log.error("a write to %s failed", ontology, exc_info=error)
+    return SibError("the platform failed at this write; its log says why")
 
 
 def subscriber_of(record: SubscriptionRecord, gateway: str) -> Subscriber:

@@ -10,6 +10,7 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from sib.errors import SibError
 from sib.query.matcher import compile_filter
 
 SUBSCRIPTIONS_PER_ONTOLOGY_MAX = 100_000
@@ -43,7 +44,7 @@ class SubscriptionIndex:
         Raises:
             QuerySyntaxError: The condition cannot be used; nothing is registered.
         """
-        matcher = compile_filter(condition)
+        matcher = _forgiving(compile_filter(condition))
         self.remove(subscription)
         self._filters[subscription] = condition
         if not condition:
@@ -87,7 +88,7 @@ class SubscriptionIndex:
         if not self._filters:
             return []
         hits = []
-        keyed = [*self._equalities.values(), *self._thresholds.values()]
+        keyed: list[_Equalities | _Thresholds] = [*self._equalities.values(), *self._thresholds.values()]
         for position, instance in enumerate(instances):
             if instance is None:
                 continue
@@ -109,6 +110,18 @@ class SubscriptionIndex:
             if found:
                 hits.append((position, found))
         return hits
+
+
+def _forgiving(matcher: Matcher) -> Matcher:
+    """An instance on which the condition fails (a division by zero in ``$expr``) does not match; others are not affected."""
+
+    def matches(document: Document) -> bool:
+        try:
+            return matcher(document)
+        except (SibError, RecursionError):
+            return False
+
+    return matches
 
 
 def _best_key(condition: Mapping[str, Any]) -> tuple[str | None, Any]:

@@ -48,7 +48,7 @@ def as_json(value: Any) -> Any:
     """
     try:
         copy = to_extended(value)
-    except RecursionError as error:
+    except (RecursionError, OverflowError) as error:
         raise explain(value, error) from error
     if fault := _find_unstorable(copy):
         raise InvalidInstanceError(fault)

@@ -283,7 +283,10 @@ class Reader:
 
     def _bounded(self, value: int | float, start: int) -> int | float:
         if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-            value = float(value)  # as JavaScript reads it
+            try:
+                value = float(value)  # as JavaScript reads it
+            except OverflowError:
+                self.fail("the number is too large", start)
         if isinstance(value, float) and value - value != 0:
             self.fail("the number is too large", start)
         return value

@@ -115,6 +115,7 @@ def test_a_long_value_is_cut_in_the_message():
         ('{"a": "\\ud800"}', "not JSON"),
         ('{"a": 9223372036854775808}', "a: 9223372036854775808 does not fit in 64 bits"),
         ('{"b": [{"a": 18446744073709551615}]}', "b.0.a: 18446744073709551615 does not fit in 64 bits"),
+        ('{"a": ' + "9" * 400 + "}", "The instance is not JSON: number is infinity when parsed as double"),
         ('{"b": {"x\\u0000y": 1}}', "b: the field"),
         ('{"a": {"$date": "99999-01-01T00:00:00Z"}}', "a: .*99999"),
         ('{"a": {"$date": "2014-02-30T00:00:00Z"}}', "a: .*2014-02-30"),
