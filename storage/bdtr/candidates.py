@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, select, union_all
 
 from storage.bdtr import schema
 from storage.bdtr.catalogue import WILD, CollectionInfo, IndexInfo
@@ -112,12 +112,10 @@ class Candidates:
         return set(self._connection.execute(statement).scalars())
 
     def _geo_seqs(self, access: GeoBoxes) -> Iterator[int]:
-        statement = text(
-            f"SELECT seq FROM {access.index.geo_name} WHERE x2 >= :west AND x1 <= :east AND y2 >= :south AND y1 <= :north"
-        )
+        box = access.index.boxes.c
         for west, east, south, north in access.boxes:
-            values = {"west": west, "east": east, "south": south, "north": north}
-            yield from self._connection.execute(statement, values).scalars()
+            statement = select(box.seq).where(box.x2 >= west, box.x1 <= east, box.y2 >= south, box.y1 <= north)
+            yield from self._connection.execute(statement).scalars()
 
     def _entries(
         self, index: IndexInfo, condition: Callable[[Table], ColumnElement[bool]], limit: int | None = None

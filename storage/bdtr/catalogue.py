@@ -40,18 +40,16 @@ class IndexInfo:
     flags: int = 0
     side: Table = field(init=False)
     hot: Table = field(init=False)
+    boxes: Table = field(init=False)
 
     def __post_init__(self) -> None:
         self.side = schema.side_table(self.collection_id, self.slot)
         self.hot = schema.hot_table(self.collection_id, self.slot)
+        self.boxes = schema.geo_table(self.collection_id, self.slot)
 
     @property
     def is_ready(self) -> bool:
         return not self.flags & BUILDING
-
-    @property
-    def geo_name(self) -> str:
-        return schema.geo_table_name(self.collection_id, self.slot)
 
 
 @dataclass(slots=True)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import bson
-from sqlalchemy import delete, insert, select, text
-from sqlalchemy.schema import CreateTable, DropTable
+from sqlalchemy import Table, delete, insert, select, text
 
 from sib.errors import ConfigurationError, DuplicateKeyError
 from storage.bdtr import geo_index, schema
@@ -33,19 +32,17 @@ def differing(info: CollectionInfo, wanted: Sequence[IndexSpec]) -> tuple[list[s
 
 def create(state: WriterState, info: CollectionInfo, spec: IndexSpec) -> IndexInfo:
     """Makes the tables of an index. From now on writers maintain it; queries wait until it is filled."""
-    if spec.is_geo and not state.dialect.has_rtree:
-        raise ConfigurationError(f"The index {spec.name!r} is geographic; this database has no such indexes.")
     # A number never comes again: a reader that still knows a dropped index must not read another one in its place.
     first = state.catalogue_version * INDEXES_MAX
     slot = 1 + max((index.slot for index in info.indexes.values()), default=first)
     slot = max(slot, first + 1)
     index = IndexInfo(info.id, slot, spec, BUILDING)
     connection = state.connection
-    if spec.is_geo:
+    if spec.is_geo and state.dialect.has_rtree:
         connection.execute(text(geo_index.create_statement(index)))
     else:
-        connection.execute(CreateTable(index.side))
-        connection.execute(CreateTable(index.hot))
+        for table in _tables(state, index):
+            state.create_table(table)
     connection.execute(
         insert(schema.side_index).values(
             collection_id=info.id, slot=slot, name=spec.name, spec=spec_to_json(spec), flags=BUILDING
@@ -60,15 +57,18 @@ def drop(state: WriterState, info: CollectionInfo, name: str) -> None:
     """Drops an index and its tables."""
     index = info.indexes.pop(name)
     connection = state.connection
-    if index.spec.is_geo:
-        connection.execute(text(f"DROP TABLE {index.geo_name}"))
-    else:
-        connection.execute(DropTable(index.side))
-        connection.execute(DropTable(index.hot))
+    for table in _tables(state, index):
+        state.drop_table(table)
     row = schema.side_index.c
     connection.execute(delete(schema.side_index).where(row.collection_id == info.id, row.slot == index.slot))
     state.forget_index(index)
     state.is_catalogue_changed = True
+
+
+def _tables(state: WriterState, index: IndexInfo) -> list[Table]:
+    if index.spec.is_geo:
+        return [index.boxes]
+    return [index.side, index.hot] if state.dialect.has_hot_tables else [index.side]
 
 
 def fill(state: WriterState, info: CollectionInfo, index: IndexInfo, after_seq: int, n_documents: int) -> int | None:
@@ -88,7 +88,7 @@ def fill(state: WriterState, info: CollectionInfo, index: IndexInfo, after_seq: 
         path = index.spec.fields[0][0]
         boxes = [row for seq, document in documents for row in geo_index.rows(seq, document, path)]
         if boxes:
-            state.connection.exec_driver_sql(geo_index.replace_statement(index), boxes)
+            state.dialect.insert_new(state.connection, index.boxes, boxes)
     else:
         entries = []
         for seq, document in documents:

@@ -6,15 +6,14 @@ Engines belong to one process: open the store again after a fork.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.pool import NullPool, QueuePool
 
-from sib.errors import ConfigurationError, SibError, StoreError, StoreUnavailableError
+from sib.errors import ConfigurationError
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another process that writes to the same file."""
@@ -30,19 +29,41 @@ CACHE_KIB, READER_CACHE_KIB = 64 * 1024, 4 * 1024
 
 
 class Dialect(Protocol):
-    """One kind of relational database."""
+    """One kind of relational database.
+
+    ``has_hot_tables``: new entries of an index are appended first and merged later (see ``hot``).
+    ``has_rtree``: boxes are in an R*Tree, else in an ordinary table.
+    ``has_ddl_in_transactions``: making a table does not commit what the transaction has done so far.
+    """
 
     name: str
     has_hot_tables: bool
     has_rtree: bool
+    has_ddl_in_transactions: bool
 
-    def writer_engine(self) -> Engine: ...
-    def reader_engine(self) -> Engine: ...
-    def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None: ...
-    def insert_new(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None: ...
-    def data_version(self, connection: Connection) -> int: ...
-    def checkpoint(self, connection: Connection) -> None: ...
-    def size_bytes(self) -> int: ...
+    def writer_engine(self) -> Engine:
+        """The engine of the one connection that writes; makes the database if it can and must."""
+
+    def reader_engine(self) -> Engine:
+        """An engine with a pool, whose transactions see one moment."""
+
+    def lock_set_up(self, connection: Connection) -> None:
+        """Lets others that set up the same database wait until this transaction ends, or a little longer."""
+
+    def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds rows, fast; each has all columns in their order."""
+
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """As ``insert``, but rows whose key is there already are left out."""
+
+    def data_version(self, connection: Connection) -> int:
+        """Makes this transaction the only one that writes; gives a number that changes when others have written before."""
+
+    def checkpoint(self, connection: Connection) -> None:
+        """Upkeep of the database's own files, if it needs that from us."""
+
+    def size_bytes(self, connection: Connection) -> int:
+        """What the store takes on the disk."""
 
 
 class SqliteDialect:
@@ -51,6 +72,7 @@ class SqliteDialect:
     name = "sqlite"
     has_hot_tables = True
     has_rtree = True
+    has_ddl_in_transactions = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,6 +122,9 @@ class SqliteDialect:
             cached_statements=512,
         )
 
+    def lock_set_up(self, connection: Connection) -> None:
+        """Nothing: the transaction began as a writer."""
+
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         self._insert(connection, table, rows, "INSERT")
 
@@ -131,7 +156,7 @@ class SqliteDialect:
         finally:
             raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
-    def size_bytes(self) -> int:
+    def size_bytes(self, connection: Connection) -> int:
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
@@ -158,46 +183,6 @@ def dialect_of(url: str) -> Dialect:
                 "A BDTR in SQLite needs the path of a file, for example sqlite:data/bdtr.db or sqlite:////var/sofia2/bdtr.db."
             )
         return SqliteDialect(Path(path))
-    raise ConfigurationError(f"A relational BDTR at {scheme!r} is not supported by this version; use sqlite:PATH.")
+    from storage.bdtr.servers import server_dialect
 
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Turns failures of the database into the platform's errors.
-
-    Raises:
-        StoreUnavailableError: the database cannot decide now; the same may succeed later.
-        StoreError: the database refused.
-    """
-    try:
-        yield
-    except SibError:
-        raise
-    except (exc.DBAPIError, sqlite3.Error) as error:
-        original = error.orig if isinstance(error, exc.DBAPIError) else error
-        raise _translated(str(original)) from error
-    except exc.TimeoutError as error:
-        raise StoreUnavailableError(
-            f"The BDTR has {READERS_MAX} queries of this process at work already; try again."
-        ) from error
-
-
-_UNAVAILABLE = {
-    "is locked": "another process is writing to the BDTR; it will be tried again",
-    "is busy": "another process is writing to the BDTR; it will be tried again",
-    "is full": "the disk of the BDTR is full; free some space",
-    "readonly": "the BDTR's file or folder is read-only; give the platform's user the right to write there",
-    "unable to open": "the BDTR's file cannot be opened; check that its folder exists and the platform's user may use it",
-    "malformed": "the BDTR's file is damaged; stop the platform and restore it from a backup",
-    "not a database": "the BDTR's file is no SQLite database; check the URL or restore it from a backup",
-    "disk i/o error": "the disk of the BDTR reports errors; check the disk",
-    "no such table": "the BDTR has not been set up or its tables are gone; restart the platform or restore a backup",
-}
-
-
-def _translated(text: str) -> SibError:
-    lowered = text.lower()
-    for part, sentence in _UNAVAILABLE.items():
-        if part in lowered:
-            return StoreUnavailableError(f"The database did not answer: {sentence} ({text}).")
-    return StoreError(f"The database refused the operation: {text}.")
+    return server_dialect(url)

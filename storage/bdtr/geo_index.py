@@ -30,17 +30,7 @@ Row = tuple[int, float, float, float, float, int]
 
 def create_statement(index: IndexInfo) -> str:
     """Makes the R*Tree; ``n`` is the change number of the instance and the number of the box in it."""
-    return f"CREATE VIRTUAL TABLE {index.geo_name} USING rtree(n, x1, x2, y1, y2, +seq INTEGER)"
-
-
-def insert_statement(index: IndexInfo) -> str:
-    """Adds one row of ``rows``."""
-    return f"INSERT INTO {index.geo_name}(n, x1, x2, y1, y2, seq) VALUES(?, ?, ?, ?, ?, ?)"
-
-
-def replace_statement(index: IndexInfo) -> str:
-    """As ``insert_statement``, but rows may be there already."""
-    return "INSERT OR REPLACE" + insert_statement(index).removeprefix("INSERT")
+    return f"CREATE VIRTUAL TABLE {index.boxes.name} USING rtree(n, x1, x2, y1, y2, +seq INTEGER)"
 
 
 def rows(seq: int, document: Mapping[str, Any], path: str) -> list[Row]:

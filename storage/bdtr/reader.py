@@ -19,10 +19,12 @@ from sib.query.projection import compile_projection
 from sib.query.values import MISSING, hashable
 from storage.bdtr import catalogue, changes, schema
 from storage.bdtr.catalogue import Catalogue
-from storage.bdtr.dialects import Dialect, store_errors
+from storage.bdtr.dialects import Dialect
+from storage.bdtr.failures import store_errors
 from storage.bdtr.hot import count_rows
 from storage.bdtr.model import Change, IndexSpec
 from storage.bdtr.search import Searcher
+from storage.bdtr.transfers import Snapshot
 
 DISTINCT_MAX = 100_000
 """Different values that ``distinct`` collects."""
@@ -238,12 +240,21 @@ class StoreReader:
                 connection.execute(select(schema.collection.c.name, schema.collection.c.n_docs)).tuples().all()
             )
             return {
-                "size_bytes": self._dialect.size_bytes(),
+                "size_bytes": self._dialect.size_bytes(connection),
                 "changes_logged": count_rows(connection, schema.change_log),
                 "collections": {
                     name: {"documents": counts.get(name, 0), "indexes": [*info.indexes]} for name, info in found.items()
                 },
             }
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """One moment of the store, for reads that must fit together. A transaction under way is not in it.
+
+        On SQLite the log cannot be emptied meanwhile, so it should be short.
+        """
+        with self._session() as connection:
+            yield Snapshot(connection, self._dialect, self._refresh(connection), self._machine)
 
     # ------------------------------------------------------------------ changes
 

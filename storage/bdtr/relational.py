@@ -12,8 +12,9 @@ from sqlalchemy import delete, func, select
 from sib.errors import StoreError
 from storage.bdtr import changes, declare, schema
 from storage.bdtr.catalogue import CollectionInfo
-from storage.bdtr.dialects import Dialect, dialect_of, store_errors
+from storage.bdtr.dialects import Dialect, dialect_of
 from storage.bdtr.expiry import expired_seqs
+from storage.bdtr.failures import store_errors
 from storage.bdtr.hot import count_rows
 from storage.bdtr.model import IndexSpec
 from storage.bdtr.reader import StoreReader

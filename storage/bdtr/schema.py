@@ -9,8 +9,21 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects import mysql, oracle
+from sqlalchemy.types import TypeEngine
 
 from storage.bdtr.keys import KEY_BYTES_MAX
 
@@ -30,7 +43,15 @@ Key = (
     .with_variant(oracle.RAW(KEY_BYTES_MAX), "oracle")
 )
 Blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
-Name = String(200).with_variant(mysql.VARCHAR(200, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+def _name(chars_max: int) -> TypeEngine[str]:
+    """A case-sensitive string: MySQL would take "A" for "a" under its default collation."""
+    exact = mysql.VARCHAR(chars_max, charset="utf8mb4", collation="utf8mb4_bin")
+    return String(chars_max).with_variant(exact, "mysql", "mariadb")
+
+
+Name = _name(200)
 LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 
 metadata = MetaData()
@@ -38,7 +59,7 @@ metadata = MetaData()
 meta = Table(
     "t_meta",
     metadata,
-    Column("name", String(30), primary_key=True),
+    Column("name", _name(30), primary_key=True),
     Column("num", Number),
     Column("raw", LargeBinary(16).with_variant(oracle.RAW(16), "oracle")),
 )
@@ -85,7 +106,7 @@ change_log = Table(
 write_id = Table(
     "t_write",
     metadata,
-    Column("gateway", String(64), primary_key=True),
+    Column("gateway", _name(64), primary_key=True),
     Column("slot", Number, primary_key=True, autoincrement=False),
     Column("num", Number, nullable=False),
     Column("ts_ms", Number, nullable=False),
@@ -94,7 +115,7 @@ write_id = Table(
 consumer = Table(
     "t_consumer",
     metadata,
-    Column("name", String(100), primary_key=True),
+    Column("name", _name(100), primary_key=True),
     Column("seq", Number, nullable=False),
 )
 
@@ -134,6 +155,16 @@ def hot_table(collection_id: int, slot: int) -> Table:
     )
 
 
-def geo_table_name(collection_id: int, slot: int) -> str:
-    """The name of the R*Tree of a geo index."""
-    return f"g_{collection_id}_{slot}"
+@lru_cache(maxsize=10_000)
+def geo_table(collection_id: int, slot: int) -> Table:
+    """The boxes of a geo index: an R*Tree on SQLite, where this describes its columns only; else a table in order of x1."""
+    name = f"g_{collection_id}_{slot}"
+    edges = [Column(edge, Double(), nullable=False) for edge in ("x1", "x2", "y1", "y2")]
+    return Table(
+        name,
+        MetaData(),
+        Column("n", Number, primary_key=True, autoincrement=False),
+        *edges,
+        Column("seq", Number, nullable=False),
+        Index(f"{name}_x", *edges, "seq"),
+    )

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, inspect, select, update
-from sqlalchemy.schema import CreateTable
+from sqlalchemy import RootTransaction, Table, bindparam, exc, func, insert, inspect, select, update
 
 from sib.errors import ConfigurationError, SibError
 from storage.bdtr import catalogue, schema
 from storage.bdtr.catalogue import Catalogue, CollectionInfo, IndexInfo
-from storage.bdtr.dialects import Dialect, store_errors
+from storage.bdtr.dialects import Dialect
+from storage.bdtr.failures import store_errors
 from storage.bdtr.hot import HotIndex
 from storage.bdtr.indexes import Row, batch_extractor
 
@@ -40,12 +40,13 @@ class WriterState:
         self._saved = 0, 0
         self._hot: dict[tuple[int, int], HotIndex] = {}
         self._extractors: dict[tuple[int, int], Extractor] = {}
+        self._doomed: list[Table] = []
         with store_errors():
             self.connection = dialect.writer_engine().connect()
             with self.connection.begin():
                 self._set_up()
-                self.reload()
                 self._data_version = dialect.data_version(self.connection)
+                self.reload()
 
     def close(self) -> None:
         self.connection.close()
@@ -53,21 +54,51 @@ class WriterState:
 
     def _set_up(self) -> None:
         connection = self.connection
-        if not inspect(connection).has_table(schema.meta.name):
+        found = self._format()
+        if found is None:
+            self.dialect.lock_set_up(connection)
+            found = self._format()
+        if found is None:
             schema.metadata.create_all(connection)
-            rows: list[dict[str, Any]] = [
-                {"name": name, "num": num, "raw": None}
-                for name, num in (("format", schema.FORMAT), ("seq", 0), ("last_id", 0), ("catalogue", 0))
-            ]
+            names = ("seq", "last_id", "catalogue", "writer")
+            rows: list[dict[str, Any]] = [{"name": name, "num": 0, "raw": None} for name in names]
             # The machine part of the ObjectIds: fixed for ever, so that ids of the store can be told from others.
             rows.append({"name": "machine", "num": None, "raw": os.urandom(MACHINE_BYTES)})
+            rows.append({"name": "format", "num": schema.FORMAT, "raw": None})
             connection.execute(insert(schema.meta), rows)
-        found = connection.execute(select(schema.meta.c.num).where(schema.meta.c.name == "format")).scalar_one()
-        if found != schema.FORMAT:
+        elif found != schema.FORMAT:
             raise ConfigurationError(
                 f"The BDTR was written in format {found}, this version reads format {schema.FORMAT}: "
                 "start the version of Sofia2 that wrote it, or give another bdtr URL."
             )
+
+    def _format(self) -> int | None:
+        if not inspect(self.connection).has_table(schema.meta.name):
+            return None
+        row = schema.meta.c
+        return self.connection.execute(select(row.num).where(row.name == "format")).scalar_one_or_none()
+
+    def begin(self) -> RootTransaction:
+        """Begins the only transaction that writes, and reads back what others have written since the last one.
+
+        A connection that was lost meanwhile is made anew.
+        """
+        try:
+            return self._begin()
+        except exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return self._begin()
+
+    def _begin(self) -> RootTransaction:
+        began = self.connection.begin()
+        try:
+            self.reload_if_foreign()
+        except BaseException:
+            with contextlib.suppress(exc.DBAPIError):
+                began.rollback()
+            raise
+        return began
 
     def reload(self) -> None:
         """Reads everything back from the tables."""
@@ -95,6 +126,7 @@ class WriterState:
         """After a rollback: everything is read back, now or, if the database cannot answer now, with the next transaction."""
         self.seq, self.last_id = seq, last_id
         self._is_stale = True
+        self._doomed.clear()
         with contextlib.suppress(SibError), store_errors(), self.connection.begin():
             self.reload_if_foreign()
 
@@ -114,6 +146,45 @@ class WriterState:
                 info = self.catalogue[name]
                 info.n_docs += grown
                 self.connection.execute(_SAVE_COUNT, {"id_": info.id, "n_": info.n_docs})
+
+    # ------------------------------------------------------------------ tables
+
+    def create_table(self, table: Table) -> None:
+        """Makes an empty table, with this transaction if the database can.
+
+        Where it cannot, a rollback leaves the table: empty, as the next one that gets its number wants it.
+        """
+        if self.dialect.has_ddl_in_transactions:
+            table.create(self.connection)
+            return
+        with self.connection.engine.connect() as other:
+            table.create(other, checkfirst=True)
+            other.commit()
+
+    def drop_table(self, table: Table) -> None:
+        """Drops a table with this transaction, or after it where dropping would commit."""
+        if self.dialect.has_ddl_in_transactions:
+            table.drop(self.connection)
+        else:
+            self._doomed.append(table)
+
+    @property
+    def n_doomed(self) -> int:
+        return len(self._doomed)
+
+    def spare(self, n_doomed: int) -> None:
+        """At a failed savepoint: tables doomed since then stay."""
+        del self._doomed[n_doomed:]
+
+    def drop_doomed(self) -> None:
+        """After the commit. What cannot be dropped is left over: nobody knows it any more."""
+        doomed, self._doomed = self._doomed, []
+        if not doomed:
+            return
+        with contextlib.suppress(exc.DBAPIError), self.connection.engine.connect() as other:
+            for table in doomed:
+                table.drop(other, checkfirst=True)
+            other.commit()
 
     # ------------------------------------------------------------------ indexes
 
@@ -190,7 +261,7 @@ class WriterState:
         info = CollectionInfo(number, name)
         self.connection.execute(insert(schema.collection).values(id=number, name=name, flags=0, n_docs=0))
         for table in (info.documents, info.ids):
-            self.connection.execute(CreateTable(table))
+            self.create_table(table)
         self.catalogue[name] = info
         self.is_catalogue_changed = True
         return info

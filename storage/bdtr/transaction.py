@@ -21,11 +21,12 @@ from sib.query.budget import Budget
 from storage.bdtr import schema
 from storage.bdtr.assembly import assemble, encode_document, runs
 from storage.bdtr.catalogue import FOREIGN_IDS, TIME_OFF, CollectionInfo
-from storage.bdtr.dialects import store_errors
+from storage.bdtr.failures import store_errors
 from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
 from storage.bdtr.keys import key_of
 from storage.bdtr.maintenance import IndexWriter
 from storage.bdtr.model import DuplicatesInBatchError, WriteResult
+from storage.bdtr.moving import Moving
 from storage.bdtr.rewriting import Deletion, Rewriting, UpdateCommand
 from storage.bdtr.search import Searcher
 from storage.bdtr.state import WriterState
@@ -42,6 +43,7 @@ class _Progress:
     seq: int
     last_id: int
     counts: dict[str, int] = field(default_factory=dict)
+    n_doomed: int = 0
 
 
 class Transaction:
@@ -63,8 +65,7 @@ class Transaction:
 
     def __enter__(self) -> Transaction:
         with store_errors():
-            self._began = self._connection.begin()
-            self._state.reload_if_foreign()
+            self._began = self._state.begin()
         self._start = self._state.seq, self._state.last_id
         return self
 
@@ -80,6 +81,7 @@ class Transaction:
                     self._state.save(self._counts)
                     began.commit()
                     self._state.is_catalogue_changed = False
+                    self._state.drop_doomed()
                     return
         except BaseException:
             self._take_back(began)
@@ -87,18 +89,20 @@ class Transaction:
         self._take_back(began)
 
     def _take_back(self, began: RootTransaction) -> None:
-        with store_errors():
-            if began.is_active:
-                began.rollback()
-            elif self._connection.in_transaction():
-                self._connection.rollback()
-        self._state.take_back(*self._start)
+        try:
+            with store_errors():
+                if began.is_active:
+                    began.rollback()
+                elif self._connection.in_transaction():
+                    self._connection.rollback()
+        finally:
+            self._state.take_back(*self._start)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Takes back what was done inside it when an exception leaves it, and only that."""
         state = self._state
-        progress = _Progress(state.seq, state.last_id, copy(self._counts))
+        progress = _Progress(state.seq, state.last_id, copy(self._counts), state.n_doomed)
         catalogue_changed, state.is_catalogue_changed = state.is_catalogue_changed, False
         touched, self._indexes.touched = self._indexes.touched, set()
         try:
@@ -107,6 +111,7 @@ class Transaction:
         except BaseException:
             with store_errors():
                 state.seq, state.last_id, self._counts = progress.seq, progress.last_id, progress.counts
+                state.spare(progress.n_doomed)
                 state.forget_hot(self._indexes.touched)
                 if state.is_catalogue_changed:
                     state.reload_catalogue()
@@ -351,6 +356,28 @@ class Transaction:
         """Deletes the instances with these change numbers. Returns their ids."""
         with store_errors():
             return Deletion(self, self._state, self._indexes, info).delete(seqs)
+
+    def changed_since(self, collection: str, seqs: Sequence[int], digests: Sequence[bytes]) -> list[int]:
+        """The positions of those instances that are gone or not in this version (``digest_of``) any more."""
+        with store_errors():
+            info = self._state.catalogue.get(collection)
+            return (
+                [*range(len(seqs))] if info is None else Moving(self._state, self._indexes, info).changed(seqs, digests)
+            )
+
+    def take_out(self, collection: str, seqs: Sequence[int]) -> None:
+        """Takes out instances that are in the history now. All of them must be there; the change feed does not tell."""
+        info = self._state.catalogue.get(collection)
+        if info is None or not seqs:
+            return
+        with store_errors():
+            Moving(self._state, self._indexes, info).take_out(seqs)
+        self.count_deleted(info, len(seqs))
+
+    @property
+    def connection(self) -> Connection:
+        """For tables of others in the same database, inside this transaction."""
+        return self._connection
 
     def log_changes(self, info: CollectionInfo, kind: int, changes: Sequence[tuple[Any, bytes | None]]) -> None:
         """Gives numbers to updates or deletes: (id, encoded document or None)."""
