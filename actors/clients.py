@@ -31,6 +31,10 @@ class Write(Protocol):
     @property
     def size_bytes(self) -> int: ...
 
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """ContextData of its session, but for the timestamp."""
+
     def stored(self, id_hex: bytes) -> None:
         """An INSERT is durable; its id as 24 hexadecimal digits."""
 
@@ -44,9 +48,10 @@ class Write(Protocol):
 class FutureWrite:
     """A write that somebody awaits."""
 
-    __slots__ = ("data", "future", "kind", "ontology", "session_key")
+    __slots__ = ("context", "data", "future", "kind", "ontology", "session_key")
 
-    def __init__(self, kind: int, session_key: str, ontology: str, data: bytes) -> None:
+    def __init__(self, kind: int, session_key: str, ontology: str, data: bytes, context: Mapping[str, Any]) -> None:
+        self.context = context
         self.kind, self.session_key, self.ontology, self.data = kind, session_key, ontology, data
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -76,7 +81,6 @@ class PartitionClient:
         gateway: str,
         epoch: str,
         config: PlatformConfig,
-        context_of: Callable[[str], Mapping[str, Any]],
         acked: Callable[[], int],
         announced: Callable[[Announcement], None],
         settled: Callable[[], None],
@@ -85,7 +89,7 @@ class PartitionClient:
     ) -> None:
         self._ref = Ref(name)
         self._gateway, self._epoch = gateway, epoch
-        self._context_of, self._acked, self._announced, self._settled = context_of, acked, announced, settled
+        self._acked, self._announced, self._settled = acked, announced, settled
         self._took = took
         self._known: set[str] = set()
         self.window: SendWindow[Write] = SendWindow(
@@ -107,7 +111,8 @@ class PartitionClient:
         try:
             outcome: Outcome | None = None
             while outcome is None:
-                contexts = {key: self._context_of(key) for key in set(keys) - self._known}
+                known = self._known
+                contexts = {write.session_key: write.context for write in writes if write.session_key not in known}
                 outcome = await self._ref.call(
                     "write", self._gateway, self._epoch, number, self._acked(), contexts or None, batch
                 )

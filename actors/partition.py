@@ -47,6 +47,8 @@ log = logging.getLogger("sofia2.partition")
 
 WRITE_TIME_LIMIT_S = 10.0
 """One update or delete may look for its instances this long; the partition serves nobody else meanwhile."""
+CONTEXTS_MAX = 200_000
+"""Sessions whose contextData is remembered; beyond it all are asked for again."""
 CHECKPOINT_TICKS = 60
 CHANGES_KEPT_MAX = 1_000_000
 """Changes kept for a consumer that is gone; older ones are forgotten."""
@@ -148,6 +150,8 @@ class OntologyPartition:
             StoreUnavailableError: The store cannot decide now. Nothing is known to be stored; retry with the same number.
         """
         began = time.perf_counter()
+        if len(self._contexts) > CONTEXTS_MAX:
+            self._contexts.clear()
         self._learn(contexts)
         if any(key not in self._contexts for key in batch.session_keys):
             return None

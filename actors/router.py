@@ -311,7 +311,7 @@ class Router:
     async def _write(self, kind: int, lease: HeldLease, ontology: str, data: bytes) -> Any:
         if lease.channel is not None:
             lease.channel.hold_indications()
-        write = FutureWrite(kind, lease.key, ontology, data)
+        write = FutureWrite(kind, lease.key, ontology, data, lease.context)
         self._core.partition_of(ontology).window.add(write)
         return await write.future
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bson import ObjectId
@@ -68,6 +68,10 @@ class Slot:
     @property
     def size_bytes(self) -> int:
         return len(self.data)
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        return self.lease.context
 
     def stored(self, id_hex: bytes) -> None:
         request: Request = self.request

@@ -115,20 +115,12 @@ class GatewayCore:
             self.name,
             self.epoch,
             self.config,
-            context_of=self._context_of,
             acked=lambda: inbox.acked,
             announced=inbox.put,
             settled=self.drain,
             drained=self._ease,
             took=self.metrics.observe,
         )
-
-    def _context_of(self, session_key: str) -> Mapping[str, Any]:
-        lease = self.leases.get(session_key)
-        if lease is None:
-            # The session ended while its write was on the way: it was alive when the write was accepted.
-            return {"session_key": session_key, "user": "", "kp": "", "kp_instancia": "", "timezoneId": "UTC"}
-        return lease.context
 
     # ------------------------------------------------------------------ for transports
 
