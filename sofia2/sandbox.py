@@ -6,7 +6,6 @@ Also runnable as ``python -m sofia2.sandbox``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -30,7 +29,8 @@ FOLDER = "/kp"
 """Where a KP's own files are, inside."""
 SOURCE_BYTES_MAX = 512 * 1024
 """A larger file is read inside, and has to be readable for everybody."""
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit statuses after SIGINT and SIGTERM; the program has been ended too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,14 @@ def run_file(
     if not file.is_file():
         raise CliError(WRONG_INPUT, f"there is no file {file}")
     source = file.read_bytes() if file.stat().st_size <= SOURCE_BYTES_MAX else None
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         return asyncio.run(
             _run_file(file.resolve(), arguments, _level(level), timeout_s, environment or Environment(), source)
         )
-    return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except asyncio.CancelledError:
+        return TERMINATED
 
 
 def check_machine(level: int | None = None) -> Report:

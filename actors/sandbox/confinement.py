@@ -126,6 +126,7 @@ def order(
         "nice": 0 if sandbox.cgroups else NICE,
         "readable": _readable_full(views) if is_full else _readable(views),
         "writable": [WORK, TEMPORARY, "/dev/null"] if is_full else ["/dev/null"],
+        "listable": [] if is_full else [str(interpreter.library())],
         "folder": WORK if is_full else "/",
         "imports": list(imports),
         "filter": program,
@@ -176,7 +177,8 @@ def _readable_full(views: Sequence[View]) -> list[str]:
 
 def _readable(views: Sequence[View]) -> list[str]:
     own = [*interpreter.system_views(), *interpreter.views(), View(INSIDE, ""), *views]
-    return [*(str(view.host) for view in own), "/etc/ld.so.cache", *_DEVICES]
+    hosts = [view.host for view in own if view.host != interpreter.library()]
+    return [*map(str, (*hosts, *interpreter.library_parts())), "/etc/ld.so.cache", *_DEVICES]
 
 
 def _is_public() -> bool:

@@ -46,6 +46,12 @@ def library() -> Path:
 
 
 @cache
+def library_parts() -> tuple[Path, ...]:
+    """What is in the standard library's folder, without the installed packages."""
+    return tuple(path for path in library().iterdir() if path.name not in ("site-packages", "dist-packages"))
+
+
+@cache
 def system_views() -> tuple[View, ...]:
     """The shared libraries of the system and the time zones, at their own paths."""
     multiarch = sysconfig.get_config_var("MULTIARCH")

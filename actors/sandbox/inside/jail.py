@@ -40,7 +40,7 @@ def enter(order: Mapping[str, Any], channel: int) -> None:
         os.nice(order["nice"])
     _drop_privileges(order["uid"], has_own_user=order["has_own_user"])
     if order["readable"]:
-        landlock.restrict(readable=order["readable"], writable=order["writable"])
+        landlock.restrict(readable=order["readable"], writable=order["writable"], listable=order["listable"])
     os.chdir(order["folder"])
     kernel.close_descriptors_from(CHANNEL + 1)
     kernel.install_filter(order["filter"])

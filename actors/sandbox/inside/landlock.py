@@ -41,10 +41,10 @@ def abi() -> int:
         return 0
 
 
-def restrict(*, readable: Iterable[str], writable: Iterable[str]) -> None:
+def restrict(*, readable: Iterable[str], writable: Iterable[str], listable: Iterable[str] = ()) -> None:
     """From now on only these files and folders (with what is in them) can be opened. Paths that do not exist are left out.
 
-    ``writable``: also written, but nothing there can be executed, and no device, socket or fifo made. From version 4 no TCP;
+    ``listable``: of these only the names in them. ``writable``: also written, but nothing there can be executed, and no device, socket or fifo made. From version 4 no TCP;
     from version 6 no signal and no abstract socket across the border. Needs no_new_privs; does nothing without Landlock.
     """
     version = abi()
@@ -60,6 +60,8 @@ def restrict(*, readable: Iterable[str], writable: Iterable[str]) -> None:
     write = handled & ~(_EXECUTE | _MAKE_CHAR | _MAKE_SOCK | _MAKE_FIFO | _MAKE_BLOCK | _IOCTL_DEV)
     for path in readable:
         _allow(ruleset, path, _READ & handled)
+    for path in listable:
+        _allow(ruleset, path, _READ_DIR)
     for path in writable:
         _allow(ruleset, path, write)
     kernel.syscall("landlock_restrict_self", ctypes.c_int(ruleset), ctypes.c_uint(0))
