@@ -53,7 +53,7 @@ def outside_results(bait):
         check=True,
         close_fds=False,
     )
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
