@@ -82,6 +82,7 @@ class PartitionClient:
         epoch: str,
         config: PlatformConfig,
         acked: Callable[[], int],
+        received: Callable[[], int | None],
         announced: Callable[[Announcement], None],
         settled: Callable[[], None],
         drained: Callable[[], None],
@@ -89,7 +90,7 @@ class PartitionClient:
     ) -> None:
         self._ref = Ref(name)
         self._gateway, self._epoch = gateway, epoch
-        self._acked, self._announced, self._settled = acked, announced, settled
+        self._acked, self._received, self._announced, self._settled = acked, received, announced, settled
         self._took = took
         self._known: set[str] = set()
         self.window: SendWindow[Write] = SendWindow(
@@ -151,7 +152,8 @@ class PartitionClient:
 
     async def heartbeat(self) -> bool:
         """Tell what was delivered; returns True while there is more of the change log to read."""
-        announcement = await self._ref.call("heartbeat", self._gateway, self._epoch, self._acked())
+        told = self._gateway, self._epoch, self._acked(), self._received()
+        announcement = await self._ref.call("heartbeat", *told)
         if announcement is None:
             return False
         self._announced(announcement)

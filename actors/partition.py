@@ -250,16 +250,17 @@ class OntologyPartition:
     def move_session(self, session_key: str, gateway: str) -> None:
         self._feed.move(session_key, gateway)
 
-    def heartbeat(self, gateway: str, epoch: str, acked: int) -> Announcement | None:
+    def heartbeat(self, gateway: str, epoch: str, acked: int, received: int | None = None) -> Announcement | None:
         """A sign of life of a gateway, with what it has delivered; answers a page of the change log if it is behind.
 
-        Call again at once while an announcement comes back.
+        The page begins after ``received``, what this process of the gateway has got and delivers or has delivered; by default
+        after what is delivered. Call again at once while an announcement comes back.
         """
         consumer = self._feed.consumer(gateway, epoch)
         consumer.acknowledge(acked)
         if consumer.is_live:
             return None
-        changes = list(self._store.changes(consumer.acked, CATCH_UP_CHANGES_MAX))
+        changes = list(self._store.changes(max(consumer.acked, received or 0), CATCH_UP_CHANGES_MAX))
         pages = [
             (change.seq, _changed(change.seq, change.collection, change.document))
             for change in changes

@@ -116,6 +116,7 @@ class GatewayCore:
             self.epoch,
             self.config,
             acked=lambda: inbox.acked,
+            received=lambda: inbox.received,
             announced=inbox.put,
             settled=self.drain,
             drained=self._ease,

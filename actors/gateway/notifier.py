@@ -8,6 +8,7 @@ delivered only when all its INDICATIONs are written, queued durably or given up.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Set
 from typing import Any
 
@@ -27,12 +28,19 @@ class Inbox:
         self._apply = apply
         self._received: int | None = None
         self._held: dict[int, Announcement] = {}
-        self._open: dict[int, asyncio.Future[None]] = {}
+        self._open: dict[int, int] = {}
+        """Announcements being delivered: what was delivered before each, by a number of its own."""
+        self._numbers = itertools.count()
 
     @property
     def acked(self) -> int:
-        """Every announcement up to this change is delivered."""
-        return min(self._open) - 1 if self._open else self._received or 0
+        """Every change up to this one is delivered."""
+        return min(self._open.values()) if self._open else self._received or 0
+
+    @property
+    def received(self) -> int | None:
+        """Every change up to this one has come here, if it concerns us; None before the first announcement."""
+        return self._received
 
     def put(self, announcement: Announcement) -> None:
         """Take an announcement, in whatever order they come; the chain begins with a reset, what was received is dropped."""
@@ -45,13 +53,14 @@ class Inbox:
             self._deliver(following)
 
     def _deliver(self, announcement: Announcement) -> None:
+        # A page of the change log may begin before what was received last.
+        before = self.acked if announcement.is_reset else announcement.previous
         self._received = announcement.seq
         pending = self._apply(announcement.seq, announcement.indications) if announcement.indications else None
         if pending is not None:
-            future = asyncio.ensure_future(pending)
-            seq = announcement.seq
-            self._open[seq] = future
-            future.add_done_callback(lambda _: self._open.pop(seq, None))
+            number = next(self._numbers)
+            self._open[number] = before
+            asyncio.ensure_future(pending).add_done_callback(lambda _: self._open.pop(number))
 
 
 class LocalSubscription:
