@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable, Set
 from typing import Any
 
 from actors.feed import Announcement, Indication
+from sib.errors import StoreUnavailableError
 from sib.ssap.answers import Rows, format_indication, format_indication_rest
 from sib.ssap.cipher import encipher
 from sib.ssap.messages import Dialect
 
 ROWS_PER_INDICATION_MAX = 1000
 """Instances in one INDICATION; more make further INDICATIONs."""
+RETRY_S = 0.5
 
 
 class Inbox:
@@ -194,12 +196,24 @@ class Notifier:
             self.indications += 1
             wait = self._deliver(subscription, payload)
             if wait is not None:
-                future = asyncio.ensure_future(wait)
+                future = asyncio.ensure_future(self._insist(subscription, payload, wait))
                 self._waiters.add(future)
                 future.add_done_callback(self._waiters.discard)
                 waits.append(future)
         _settle(subscription)
         return waits
+
+    async def _insist(self, subscription: LocalSubscription, payload: bytes, wait: Awaitable[None]) -> None:
+        """Wait for a delivery; one that the store could not keep is tried again while the subscription exists."""
+        pending: Awaitable[None] | None = wait
+        while pending is not None:
+            try:
+                await pending
+                return
+            except StoreUnavailableError:
+                await asyncio.sleep(RETRY_S)
+            is_wanted = self._subscriptions.get(subscription.id) is subscription
+            pending = self._deliver(subscription, payload) if is_wanted else None
 
     @staticmethod
     def _format(subscription: LocalSubscription, rows: list[Any]) -> bytes:
