@@ -97,7 +97,7 @@ def test_values_of_the_shell_and_of_extended_json(text, value):
         ("{a:NaN}", 4, "NaN"),
         ("{a:-Infinity}", 5, "Infinity"),
         ("{a:1e999}", 4, "too large"),
-        ("{a:" + "9" * 400 + "}", 3, "too large"),
+        ("{a:" + "9" * 400 + "}", 4, "too large"),
         ("{a:007}", 4, "without zeros"),
         ("{a:12abc}", 4, "expected a number"),
         ("{a:'x}", 4, "not closed"),
