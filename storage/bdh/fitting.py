@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -66,8 +67,7 @@ def to_table(documents: Sequence[dict[str, Any]], layout: Layout) -> pa.Table:
 
     whole = Struct(((CONTEXT, CONTEXT_COLUMNS), *layout.fields.fields))
     ids = pa.array([_id_text(document.get(ID), row, note) for row, document in enumerate(documents)], pa.string())
-    rest = [{name: value for name, value in document.items() if name != ID} for document in documents]
-    fields = _children(rest, whole, (), note)
+    fields = _children(list(documents), whole, (), note, besides=ID)
     raw = [_print(raws[row]) if row in raws else None for row in range(len(documents))] if raws else None
     arrays = [ids, *fields, pa.array(raw, pa.string()) if raws else pa.nulls(len(documents), pa.string())]
     return pa.Table.from_arrays(arrays, schema=layout.arrow())
@@ -165,20 +165,30 @@ def _structs(values: list[Any], column: Struct, path: tuple[str, ...], note: Mis
     return pa.StructArray.from_arrays(children, fields=list(column.arrow()), mask=pa.array(absent, pa.bool_()))
 
 
-def _children(dicts: list[dict[str, Any]], column: Struct, path: tuple[str, ...], note: Misfit) -> list[pa.Array]:
+def _children(
+    dicts: list[dict[str, Any]], column: Struct, path: tuple[str, ...], note: Misfit, besides: str | None = None
+) -> list[pa.Array]:
+    """The columns of the fields; ``besides`` is a field that somebody else takes."""
     arrays = []
-    n_found = 0
+    n_found = 0 if besides is None else sum(besides in each for each in dicts)
     for name, child in column.fields:
-        values = [each.get(name) for each in dicts]
+        values = _values_of(dicts, name)
         n_found += len(values) - values.count(None)
         arrays.append(_build(values, child, (*path, name), note))
     if n_found != sum(map(len, dicts)):
         known = {name for name, _ in column.fields}
         for row, each in enumerate(dicts):
             for name, value in each.items():
-                if name not in known or value is None:
+                if (name not in known or value is None) and name != besides:
                     note(row, (*path, name), value)
     return arrays
+
+
+def _values_of(dicts: list[dict[str, Any]], name: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), dicts))  # no byte code for each value
+    except KeyError:
+        return [each.get(name) for each in dicts]
 
 
 def _arrays(values: list[Any], column: Array, path: tuple[str, ...], note: Misfit) -> pa.Array:

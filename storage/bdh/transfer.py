@@ -13,8 +13,9 @@ the writer of the BDTR (``TransferSteps``): the partition of a running platform,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
@@ -63,6 +64,16 @@ class TransferResult:
     n_resumed: int = 0
     n_stale: int = 0
     size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Day:
+    """The instances of a batch that go into one file."""
+
+    seqs: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    moments: list[datetime] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -139,19 +150,21 @@ class Transfer:
         before_ms = _to_ms(before)
         after_seq = 0
         while not should_stop():
-            after_seq, batch = self._collect(before_ms, after_seq)
-            if batch is None:
-                return result
-            if not batch.seqs:
-                continue  # all of these are younger than their block says
-            now_ms = _to_ms(self._now())
-            receipt = Receipt(batch.seqs, batch.digests)
-            number = self._steps.plan(self._name, batch.files, receipt.to_bytes(), now_ms)
-            row = TransferRow(number, self._name, State.PLANNED, batch.files, receipt)
-            if not self._finish(row, batch.documents, result):
-                after_seq = min(batch.seqs) - 1
+            with _collector_off():
+                after_seq, batch = self._collect(before_ms, after_seq)
+                if batch is None:
+                    break
+                if batch.seqs and not self._move(batch, result):
+                    after_seq = min(batch.seqs) - 1
+                del batch
             progress(result)
         return result
+
+    def _move(self, batch: _Batch, result: TransferResult) -> bool:
+        receipt = Receipt(batch.seqs, batch.digests)
+        number = self._steps.plan(self._name, batch.files, receipt.to_bytes(), _to_ms(self._now()))
+        row = TransferRow(number, self._name, State.PLANNED, batch.files, receipt)
+        return self._finish(row, batch.documents, result)
 
     def resume(self, result: TransferResult | None = None) -> TransferResult:
         """Finish the transfers that a crash interrupted."""
@@ -176,28 +189,35 @@ class Transfer:
         if not aged:
             return after_seq, None
         before = _from_ms(before_ms)
-        by_day: dict[date, list[tuple[int, bytes, dict[str, Any]]]] = {}
+        by_day: dict[date, _Day] = {}
         for seq, blob in aged:
             document = bson.decode(blob)
             moment = layout.moment_of(document)
             if moment is None or moment < before:
                 day = layout.NO_DAY if moment is None else moment.date()
-                by_day.setdefault(day, []).append((seq, blob, document))
+                found = by_day.get(day)
+                if found is None:
+                    found = by_day[day] = _Day()
+                found.seqs.append(seq)
+                found.digests.append(digest_of(blob))
+                found.documents.append(document)
+                if moment is not None:
+                    found.moments.append(moment)
         batch = _Batch()
         for day in sorted(by_day):
-            members = by_day[day]
-            batch.files.append(self._planned_file(day, members))
-            batch.documents.append([document for _, _, document in members])
-            batch.seqs += [seq for seq, _, _ in members]
-            batch.digests += [digest_of(blob) for _, blob, _ in members]
+            found = by_day[day]
+            batch.files.append(self._planned_file(day, found))
+            batch.documents.append(found.documents)
+            batch.seqs += found.seqs
+            batch.digests += found.digests
         return aged[-1].seq, batch
 
-    def _planned_file(self, day: date, members: list[tuple[int, bytes, dict[str, Any]]]) -> dict[str, Any]:
-        moments = [moment for _, _, document in members if (moment := layout.moment_of(document)) is not None]
+    def _planned_file(self, day: date, found: _Day) -> dict[str, Any]:
+        moments = found.moments
         return {
             "day": day.isoformat(),
-            "name": self._free_name(day, members[0][0], members[-1][0]),
-            "n_rows": len(members),
+            "name": self._free_name(day, found.seqs[0], found.seqs[-1]),
+            "n_rows": len(found.seqs),
             "layout": self._fingerprint,
             "first_ms": _to_ms(min(moments)) if moments else None,
             "last_ms": _to_ms(max(moments)) if moments else None,
@@ -304,6 +324,18 @@ class Transfer:
 
     def _path(self, file: dict[str, Any]) -> str:
         return layout.path_of(self._name, date.fromisoformat(file["day"]), file["name"])
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Tens of thousands of documents without cycles are made: looking for cycles among them takes most of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def record_of(ontology: str, file: dict[str, Any]) -> HistoryFileRecord:
