@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Listener:
-    """One listening socket. ``kind``: mqtt, mqtts, http or https; ``options`` as in the listener's URL."""
+    """One listening socket. ``kind``: mqtt, mqtts, http, https, or serve (Ray Serve's own); ``options`` as in its URL."""
 
     name: str
     kind: str

@@ -155,16 +155,19 @@ def claim_ports(listeners: tuple[Listener, ...]) -> tuple[Listener, ...]:
 
 
 def _where_to_choose(listener: Listener) -> str:
-    standard = ("mqtt", "mqtts", "http", "https")
+    standard = ("mqtt", "mqtts", "http", "https", "serve")
     return f"with --{listener.name}-port" if listener.name in standard else f"in the URL of listeners.{listener.name}"
 
 
 def endpoints(config: PlatformConfig) -> dict[str, str]:
     """The URLs of the listeners, by name."""
-    return {
-        listener.name: f"{listener.kind}://{f'[{listener.host}]' if ':' in listener.host else listener.host}:{listener.port}"
-        for listener in config.listeners
-    }
+    return {listener.name: _url(listener) for listener in config.listeners}
+
+
+def _url(listener: Listener) -> str:
+    scheme = "http" if listener.kind == "serve" else listener.kind
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    return f"{scheme}://{host}:{listener.port}"
 
 
 class Daemon:

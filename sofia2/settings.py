@@ -12,7 +12,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from typing import Any
 from actors.config import Limits, Listener, PlatformConfig, Topology
 from sib.errors import ConfigurationError
 from sofia2.listeners import KINDS, LISTENERS_MAX, TLS_KINDS, is_loopback, parse_listener
-from sofia2.settingtable import BY_NAME, LISTENERS, MODULES, MODULES_PLANNED, PREFIX, TABLE, find_setting
+from sofia2.settingtable import BY_NAME, LISTENERS, MODULES, MODULES_PLANNED, PREFIX, SERVE_MODULES, TABLE, find_setting
 
+SERVE = "serve"
 FILE_NAME = "sofia2.toml"
 FILE_BYTES_MAX = 1 << 20
 OTHER_VARIABLES = frozenset({"SOFIA2_USER", "SOFIA2_PASSWORD", "SOFIA2_DATA_RUN"})
@@ -139,6 +140,8 @@ class Settings:
             for name in names
             if name not in KINDS
         ]
+        if self.has_serve:
+            found.append(Listener(SERVE, SERVE, self.get("host"), self.get("serve_port")))
         listeners = tuple(listener for listener in found if listener is not None)
         if len(listeners) > LISTENERS_MAX:
             raise ConfigurationError(f"There are {len(listeners)} listeners; at most {LISTENERS_MAX} are allowed.")
@@ -167,6 +170,11 @@ class Settings:
         is_tls = kind in TLS_KINDS
         return Listener(kind, kind, self.get("host"), port, {}, cert if is_tls else None, key if is_tls else None)
 
+    @property
+    def has_serve(self) -> bool:
+        """Whether a module needs Ray Serve."""
+        return not SERVE_MODULES.isdisjoint(self.get("modules"))
+
     def exposed(self) -> list[Listener]:
         """The listeners that other machines can reach."""
         return [listener for listener in self.listeners() if not is_loopback(listener.host)]
@@ -190,7 +198,7 @@ class Settings:
             data=str(self.data),
             bdc_url=self.url("bdc"),
             bdtr_url=_bdtr_url(self.url("bdtr")),
-            topology=TOPOLOGY,
+            topology=replace(TOPOLOGY, serve_gateways=("serve-gateway-0",)) if self.has_serve else TOPOLOGY,
             listeners=listeners,
             modules=tuple(self.get("modules")),
             limits=self.limits(),

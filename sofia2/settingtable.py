@@ -13,8 +13,10 @@ from sib.errors import ConfigurationError
 from sofia2.filereaders import suggestion
 
 PREFIX = "SOFIA2_"
-MODULES = ("sib",)
-MODULES_PLANNED = ("console", "api", "script", "cep", "process", "kp")
+MODULES = ("sib", "api")
+MODULES_PLANNED = ("console", "script", "cep", "process", "kp")
+SERVE_MODULES = frozenset({"api", "console"})
+"""With one of them Ray Serve runs."""
 LOOPBACK = "127.0.0.1"
 LISTENERS = "listeners."
 
@@ -76,7 +78,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("apply", "texts", (), "Files that `sofia2 start` applies before the listeners open.", is_start=True),
     Setting("detach", "flag", False, "`sofia2 start` returns when the platform is ready.", is_start=True),
     Setting("json", "flag", False, "`sofia2 start` prints one JSON line.", is_start=True),
-    Setting("ready_timeout", "number", 60.0, "How long `sofia2 start` waits.", "s", is_start=True, minimum=1),
+    Setting("ready_timeout", "number", 120.0, "How long `sofia2 start` waits.", "s", is_start=True, minimum=1),
     Setting("modules", "texts", ("sib",), f"The parts that run: {', '.join(MODULES)}."),
     Setting("bdc", "url", None, "The configuration database. Default: sqlite:///DATA/bdc.db", is_start=True),
     Setting("bdc_file", "path", None, "A file that holds the URL of the BDC.", is_start=True),

@@ -305,3 +305,12 @@ def test_a_foreground_that_is_killed_takes_its_platform_with_it(tmp_path, comman
         time.sleep(0.1)
     assert processes_of(data) == []
     assert command("status", "--data", data).returncode == 1
+
+
+def test_a_module_that_needs_ray_serve_brings_the_same_paths(start, tmp_path, platform):
+    running = start(tmp_path / "data", "--apply", platform.apply_file, "--modules", "sib,api", "--serve-port", 0)
+    assert set(running.endpoints) == {"mqtt", "http", "serve"}
+    message = json.dumps({"messageType": "INSERT", "ontology": "Anything", "body": {"data": {"by": "serve"}}})
+    done = running.command("send", "--via", "websocket", "--listener", "serve", "--kp", running.kp, message)
+    assert done.returncode == 0, done.stderr
+    assert running.answer("query", "select count(*) from Anything") == 1

@@ -175,6 +175,13 @@ def test_modules_that_do_not_exist_are_refused(tmp_path, modules, sentence):
         load(tmp_path, {"modules": modules}).to_platform_config()
 
 
+def test_a_module_that_needs_it_brings_ray_serve(tmp_path):
+    assert load(tmp_path).to_platform_config().topology.serve_gateways == ()
+    config = load(tmp_path, {"modules": "sib,api", "serve_port": 8001}).to_platform_config()
+    assert len(config.topology.serve_gateways) == 1
+    assert [(each.name, each.kind, each.port) for each in config.listeners][-1] == ("serve", "serve", 8001)
+
+
 def test_a_bdtr_that_is_not_supported_is_refused_without_its_password(tmp_path):
     settings = load(tmp_path, environment={"SOFIA2_BDTR": "mongodb://u:hunter2@host/db"})
     with pytest.raises(ConfigurationError) as caught:
