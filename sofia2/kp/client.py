@@ -79,6 +79,7 @@ class KP:
         self._token, self._user, self._password, self._cipher_key = token, user, password, cipher_key
         self._needs_join, self._timeout_s = connector.needs_join, timeout_s
         self._session_key: str | None = None
+        self._is_leaving = False
         self._joining = asyncio.Lock()
         self._subscriptions: dict[str, Subscription] = {}
         self._wanted: list[Subscription] = []
@@ -119,7 +120,7 @@ class KP:
         except SibError:
             pass
         finally:
-            self._session_key = None
+            self._session_key, self._is_leaving = None, True
             await self._connection.close()
 
     # ------------------------------------------------------------------ operations
@@ -357,7 +358,7 @@ class KP:
     def _fail(self, error: SibError) -> None:
         for subscription in list(self._wanted):
             self._forget(subscription)
-            subscription.end(error if self._session_key is not None else None)
+            subscription.end(None if self._is_leaving else error)
 
     # ------------------------------------------------------------------ payloads
 

@@ -134,6 +134,17 @@ async def test_one_change_many_subscribers_in_all_dialects_on_both_gateways(mqtt
     assert [type(indication.data).__name__ for indication in indications] == ["str", "str", "list", "str"]
 
 
+async def test_a_condition_that_fails_on_an_instance_is_no_match_and_disturbs_nobody(websocket, tools):
+    device, other = await websocket(), await websocket()
+    failing = await device.subscribe("{$expr:{$gt:[{$divide:[1,'$Sensor.measure']},0.5]}}", ms_refresh=0)
+    good = await other.subscribe("{Sensor.assetId:'failing'}", ms_refresh=0)
+    for measure in (0, 1):
+        assert (await other.insert(tools.sensor(measure, "failing"))).ok
+        assert (await other.indication())["messageId"] == good
+    assert [(await device.indication())["messageId"]] == [failing]
+    await device.nothing("indication", 0.2)
+
+
 async def test_ten_thousand_subscriptions(websocket, tools):
     """Of ten sessions; inserts stay quick, each is told only what it asked for, and LEAVE ends them all."""
     devices = [await websocket() for _ in range(10)]
