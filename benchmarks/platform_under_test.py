@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from benchmarks.report import ROOT, say
+from sofia2.control import ask
+from sofia2.daemon import RunFolder
 
 KP, TOKEN, ONTOLOGY = "KPBenchmark", "b0b1b2b3b4b5b6b7b8b9babbbcbdbebf", "TestSensorTemperatura"
 READY_TIMEOUT_S = 180
@@ -79,9 +81,20 @@ class PlatformUnderTest:
     def port(self, listener: str) -> int:
         return urlsplit(self.endpoints[listener]).port or 0
 
+    def status(self) -> dict[str, Any]:
+        """What ``sofia2 status --json`` tells, without the time that the command takes.
+
+        Raises:
+            SibError: the platform cannot tell at the moment.
+        """
+        answer = ask(RunFolder(self.data), "status")
+        if answer is None:
+            raise RuntimeError("no platform answers")
+        return answer
+
     def pids(self, kind: str) -> list[int]:
         """The processes of the actors of one kind."""
-        actors: Sequence[dict[str, Any]] = self.command("status")["actors"]
+        actors: Sequence[dict[str, Any]] = self.status()["actors"]
         return [actor["pid"] for actor in actors if actor["kind"] == kind and actor["state"] == "running"]
 
     def kill(self, kind: str) -> list[int]:
