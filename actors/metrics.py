@@ -97,14 +97,14 @@ def format_metrics(samples: Mapping[tuple[str, Labels], float]) -> str:
     """Samples in the Prometheus text format, sorted, with help and type lines."""
     lines: list[str] = []
     described: set[str] = set()
-    for (name, labels), value in sorted(samples.items()):
+    for (name, labels), value in sorted(samples.items(), key=_order):
         family = name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") if name not in HELP else name
         if family not in described:
             described.add(family)
             kind = "histogram" if family != name else "counter" if name.endswith("_total") else "gauge"
             lines += [f"# HELP {family} {HELP.get(family, family)}", f"# TYPE {family} {kind}"]
         inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
-        lines.append(f"{name}{{{inside}}} {value:g}" if inside else f"{name} {value:g}")
+        lines.append(f"{name}{{{inside}}} {_number(value)}" if inside else f"{name} {_number(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -115,6 +115,17 @@ def merge_samples(parts: Iterable[Mapping[tuple[str, Labels], float]]) -> Sample
         for key, value in part.items():
             merged[key] = merged.get(key, 0.0) + value
     return merged
+
+
+def _order(sample: tuple[tuple[str, Labels], float]) -> tuple[str, list[tuple[str, float, str]]]:
+    """By name and labels; the buckets of a histogram by their bounds, as the format wants it."""
+    (name, labels), _ = sample
+    return name, [(key, float(text) if key == "le" else 0.0, text) for key, text in labels]
+
+
+def _number(value: float) -> str:
+    """All digits: a counter that is rounded looks as if it stood still."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _escape(text: str) -> str:

@@ -134,6 +134,7 @@ def _is_retryable(error: Exception) -> bool:
 
 
 def _as_sib_error(error: Exception) -> SibError:
-    if isinstance(error, SibError):
+    """A refusal is what it is; everything else (the target is gone, the time is over) leaves the request undecided."""
+    if isinstance(error, SibError) and not error.is_retryable:
         return error
     return StoreUnavailableError(f"the request could not be decided ({type(error).__name__}); send it again")
