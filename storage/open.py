@@ -4,27 +4,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sib.errors import ConfigurationError
-from storage.bdtr.relational import RelationalStore
 
-_PLANNED = ("mysql", "mariadb", "postgresql", "oracle", "mongodb", "mongodb+srv")
+if TYPE_CHECKING:
+    from storage.bdtr.mongo import MongoStore
+    from storage.bdtr.relational import RelationalStore
+
+    Store = RelationalStore | MongoStore
+
+RELATIONAL = ("sqlite", "mysql", "mariadb", "postgresql", "oracle")
+MONGODB = ("mongodb", "mongodb+srv")
+_EXAMPLES = "sqlite:PATH, mysql://, postgresql:// or oracle://USER:PASSWORD@HOST/DATABASE or mongodb://HOST/DATABASE"
 
 
-def open_bdtr(url: str, *, writer: bool, clock: Callable[[], float] = time.time) -> RelationalStore:
+def open_bdtr(url: str, *, writer: bool, clock: Callable[[], float] = time.time) -> Store:
     """Opens the real-time database that a URL names.
 
     Args:
-        url: ``sqlite:PATH``.
+        url: ``sqlite:PATH``, or the URL of a database on a server; ``?partition=NAME`` names a further one beside it.
         writer: whether this process writes; then the store is made if it is not there.
         clock: seconds since 1970.
 
     Raises:
         ConfigurationError: no adapter serves this kind of URL. The URL itself is not shown: it may hold a password.
+        StoreUnavailableError: the database cannot be reached or does not let us in.
     """
-    scheme = url.partition(":")[0].partition("+")[0].lower()
-    if scheme == "sqlite":
+    scheme = kind_of(url)
+    if scheme in RELATIONAL:
+        from storage.bdtr.relational import RelationalStore
+
         return RelationalStore.open(url, writer=writer, clock=clock)
-    if scheme in _PLANNED:
-        raise ConfigurationError(f"A BDTR on {scheme} is not supported by this version; use sqlite:PATH.")
-    raise ConfigurationError(f"No BDTR has URLs of the kind {scheme[:20]!r}; use sqlite:PATH.")
+    if scheme in MONGODB:
+        from storage.bdtr.mongo import MongoStore
+
+        return MongoStore.open(url, writer=writer, clock=clock)
+    raise ConfigurationError(f"No BDTR has URLs of the kind {scheme[:20]!r}; use {_EXAMPLES}.")
+
+
+def kind_of(url: str) -> str:
+    """The scheme of a URL without its driver: ``mysql`` of ``mysql+pymysql://…``. MongoDB's ``mongodb+srv`` is whole."""
+    scheme = url.partition(":")[0].lower()
+    return scheme if scheme in MONGODB else scheme.partition("+")[0]
+
+
+def partition_url(url: str, partition: str) -> str:
+    """The URL of one of several partitions of a database on a server; each has tables or collections of its own.
+
+    SQLite's are files in one folder.
+    """
+    if kind_of(url) == "sqlite":
+        return f"{url}/{partition}.db"
+    return f"{url}{'&' if '?' in url else '?'}partition={partition}"

@@ -78,12 +78,16 @@ end() { # signal
     rm -f "$pid_file"
 }
 
-# The script defines install, start (idempotent) and url.
+# The script defines is_installed, install, start and url.
 run() {
     case ${1:-} in
-        install) install ;;
+        install) is_installed || install ;;
+        installed) is_installed ;;
         start)
-            if ! running_pid >/dev/null; then install && start; fi
+            if ! running_pid >/dev/null; then
+                is_installed || install
+                start
+            fi
             url
             ;;
         stop) end "$stop_signal" ;;
@@ -93,7 +97,7 @@ run() {
             ;;
         url) url ;;
         *)
-            say "usage: $0 install|start|stop|kill|status|url"
+            say "usage: $0 install|installed|start|stop|kill|status|url"
             exit 2
             ;;
     esac

@@ -30,6 +30,7 @@ STATEMENT_S = 60
 RECYCLE_S = 1800
 """Idle connections of readers are made anew after this: firewalls forget them."""
 
+_HERE = ("127.0.0.1", "::1", "localhost")
 _PARTITION = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -133,7 +134,10 @@ class MysqlDialect(ServerDialect):
 
     def connect_args(self) -> dict[str, Any]:
         modes = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
+        # Without options of its own the driver uses TLS if the server can; on this machine that only costs (10 ms a connection).
+        here = {"ssl_disabled": True} if self.url.host in _HERE and not self.url.query else {}
         return {
+            **here,
             "charset": "utf8mb4",
             "binary_prefix": True,
             "connect_timeout": CONNECT_S,

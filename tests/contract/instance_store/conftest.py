@@ -7,7 +7,13 @@ import pytest
 import sofia2.bdtr
 from storage.open import open_bdtr
 
-ADAPTERS = ["sqlite"]
+SERVERS = ["mariadb", "postgresql", "mongodb", "oracle"]
+
+
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "adapters(*names): the adapters of the real-time database that a test is about")
 
 
 class Clock:
@@ -20,9 +26,35 @@ class Clock:
         return self.now_s
 
 
-@pytest.fixture(params=ADAPTERS)
-def store_url(request, tmp_path) -> str:
-    return f"sqlite:{tmp_path}/bdtr.db"
+def pytest_generate_tests(metafunc):
+    """A test that uses a store runs on each adapter, or on those that its marker ``adapters`` names."""
+    if "server" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("adapters")
+        chosen = [name for name in ["sqlite", *SERVERS] if marker is None or name in marker.args]
+        metafunc.parametrize(
+            "server",
+            [name if name == "sqlite" else pytest.param(name, marks=pytest.mark.server) for name in chosen],
+            indirect=True,
+            scope="session",
+        )
+
+
+@pytest.fixture
+def new_url(server, tmp_path):
+    """A function that gives the URL of an empty place with every call."""
+    numbers = iter(range(1_000_000))
+    return lambda: f"sqlite:{tmp_path}/bdtr{next(numbers)}.db" if server is None else server.place()
+
+
+@pytest.fixture
+def store_url(new_url) -> str:
+    return new_url()
+
+
+@pytest.fixture
+def adapter(server) -> str:
+    """The name of the adapter, for what is said of some of them only."""
+    return "sqlite" if server is None else server.name
 
 
 @pytest.fixture
@@ -46,17 +78,3 @@ def database(store_url, clock) -> Iterator:
 @pytest.fixture
 def collection(database):
     return database["Sensor"]
-
-
-@pytest.fixture
-def new_database(tmp_path):
-    """A function that gives a new, empty database with every call."""
-    opened = []
-
-    def make():
-        opened.append(sofia2.bdtr.open(f"sqlite:{tmp_path}/new{len(opened)}.db"))
-        return opened[-1]
-
-    yield make
-    for database in opened:
-        database.close()

@@ -1,5 +1,6 @@
 """A query by index gives exactly what the matcher gives document by document, whatever the indexes and the data."""
 
+import itertools
 from datetime import datetime, timedelta
 
 import pytest
@@ -69,9 +70,12 @@ def plain(documents):
     return [{name: value for name, value in document.items() if name != "_id"} for document in documents]
 
 
-def fresh(new_database):
+NUMBERS = itertools.count(1)
+
+
+def fresh(database):
     """A new collection: what an index has seen (arrays, long strings) changes how it is used."""
-    collection = new_database()["Sensor"]
+    collection = database[f"Sensor{next(NUMBERS)}"]
     for keys, options in INDEXES:
         collection.create_index(keys, **options)
     return collection
@@ -79,8 +83,8 @@ def fresh(new_database):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(documents=DOCUMENTS, filter_spec=FILTERS, sort=st.lists(st.tuples(PATHS, st.sampled_from([1, -1])), max_size=2))
-def test_indexes_change_no_answer(new_database, documents, filter_spec, sort):
-    indexed = fresh(new_database)
+def test_indexes_change_no_answer(database, documents, filter_spec, sort):
+    indexed = fresh(database)
     indexed.insert_many(documents)
     stored = list(indexed.find())
     matches = compile_filter(filter_spec)
@@ -99,8 +103,8 @@ def test_indexes_change_no_answer(new_database, documents, filter_spec, sort):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30)
 @given(documents=DOCUMENTS, replacements=DOCUMENTS, filter_spec=SIMPLE)
-def test_indexes_follow_updates_and_deletes(new_database, documents, replacements, filter_spec):
-    indexed = fresh(new_database)
+def test_indexes_follow_updates_and_deletes(database, documents, replacements, filter_spec):
+    indexed = fresh(database)
     ids = indexed.insert_many(documents).inserted_ids
     for id_, replacement in zip(ids, replacements, strict=False):
         indexed.replace_one({"_id": id_}, {name: value for name, value in replacement.items() if name != "_id"})
