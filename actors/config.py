@@ -76,6 +76,8 @@ class PlatformConfig:
     listeners: tuple[Listener, ...]
     modules: tuple[str, ...] = ("sib",)
     limits: Limits = Limits()
+    mqtt: dict[str, Any] = field(default_factory=dict)
+    """Fields of ``MqttLimits``, with those of its ``queue`` as a map; what is not there is as by default."""
     is_loopback: bool = True
 
     def partition_url(self, partition: str) -> str:

@@ -183,6 +183,15 @@ class Settings:
         """The bounds, as the actors take them."""
         return Limits(**{setting.limit: self.get(setting.name) for setting in TABLE if setting.limit})
 
+    def mqtt_limits(self) -> dict[str, Any]:
+        """The bounds of MQTT endpoints, as ``PlatformConfig.mqtt`` has them."""
+        limits: dict[str, Any] = {"queue": {}}
+        for setting in TABLE:
+            if setting.mqtt_limit:
+                place, _, name = setting.mqtt_limit.rpartition(".")
+                (limits[place] if place else limits)[name] = self.get(setting.name)
+        return limits
+
     def to_platform_config(self, listeners: tuple[Listener, ...] | None = None) -> PlatformConfig:
         """What the platform is started with.
 
@@ -202,6 +211,7 @@ class Settings:
             listeners=listeners,
             modules=tuple(self.get("modules")),
             limits=self.limits(),
+            mqtt=self.mqtt_limits(),
             is_loopback=all(is_loopback(listener.host) for listener in listeners),
         )
 

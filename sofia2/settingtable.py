@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.config import Limits
+from actors.gateway.mqtt_options import MqttLimits
 from sib.errors import ConfigurationError
+from sib.mqtt.session import QueueBounds
 from sofia2.filereaders import suggestion
 
 PREFIX = "SOFIA2_"
@@ -26,7 +28,7 @@ class Setting:
     """One setting. ``kind``: text, path, url, flag, integer, number, texts, networks.
 
     ``is_hot``: a change by ``sofia2 apply`` acts at once. ``is_start``: it says how to find or start the platform, so it
-    cannot be applied. ``limit``: the field of ``Limits`` that it fills.
+    cannot be applied. ``limit``: the field of ``Limits`` that it fills; ``mqtt_limit``: that of ``MqttLimits``.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Setting:
     is_hot: bool = False
     is_start: bool = False
     limit: str = ""
+    mqtt_limit: str = ""
     minimum: float = 0
     maximum: float = math.inf
 
@@ -68,6 +71,15 @@ def _port(name: str, default: int | None, help_: str) -> Setting:
 def _limit(name: str, limit: str, help_: str, *, unit: str = "", is_hot: bool = False, minimum: float = 1) -> Setting:
     kind = "integer" if Limits.__annotations__[limit] == "int" else "number"
     return Setting(name, kind, getattr(Limits(), limit), help_, unit, is_hot, limit=limit, minimum=minimum)
+
+
+def _mqtt(field: str, help_: str, unit: str = "") -> Setting:
+    owner, name = (QueueBounds(), field.removeprefix("queue.")) if field.startswith("queue.") else (MqttLimits(), field)
+    kind = "number" if unit == "s" else "integer"
+    setting = f"mqtt.{field.replace('.', '_')}"
+    return Setting(
+        setting, kind, getattr(owner, name), help_, unit, mqtt_limit=field, minimum=0.01 if unit == "s" else 1
+    )
 
 
 TABLE: tuple[Setting, ...] = (
@@ -172,6 +184,23 @@ TABLE: tuple[Setting, ...] = (
         "SUBSCRIBECOMMANDs of one connection; more are refused.",
     ),
     _limit("limits.queries_at_once_max", "queries_at_once_max", "Queries of one gateway at work; more are refused."),
+    _mqtt("connect_s", "From the first byte of a connection to its CONNECT; then it is closed.", "s"),
+    _mqtt("packet_s", "From the first to the last byte of a packet; then the connection is closed.", "s"),
+    _mqtt("stalled_s", "How long a client may read nothing of what is sent to it; then it is closed.", "s"),
+    _mqtt("closing_s", "How long a connection that is being closed may take; then it is cut.", "s"),
+    _mqtt("answer_wait_s", "How long an answer waits for the SUBSCRIBE to its topic; then it goes out at QoS 0.", "s"),
+    _mqtt("answers_waiting_max", "Answers of a connection that wait for a SUBSCRIBE; then they go out at QoS 0."),
+    _mqtt("in_flight_max", "Messages on their way to a client at QoS 1 and 2; more wait in its queue."),
+    _mqtt("queue.messages_max", "What waits for one client; at the bound the oldest go and are counted."),
+    _mqtt("queue.bytes_max", "What waits for one client; at the bound the oldest go and are counted.", "bytes"),
+    _mqtt("queue_bytes_all_max", "What waits for all clients; at the bound the new ones go and are counted.", "bytes"),
+    _mqtt("sessions_max", "Sessions of a gateway; at the bound a new one is refused."),
+    _mqtt("subscriptions_max", "Filters of one session; at the bound SUBACK refuses."),
+    _mqtt("retained_max", "Topics with a retained message; at the bound a new one is not retained, and counted."),
+    _mqtt("retained_bytes_max", "Bytes of retained messages; at the bound a new one is not retained.", "bytes"),
+    _mqtt("partial_bytes_max", "Packets that have begun and not ended; at the bound a long one is refused.", "bytes"),
+    _mqtt("write_buffer_bytes_max", "What a socket has not taken; then messages at QoS 0 to it are dropped.", "bytes"),
+    _mqtt("client_id_bytes_max", "Longer client ids are refused.", "bytes"),
 )
 """All settings but the listeners, which have names of their own: ``listeners.<name>``."""
 

@@ -15,9 +15,11 @@ from actors.gateway.channel import Channel
 from actors.gateway.core import GatewayCore
 from actors.gateway.mqtt import ListenerOptions, MqttConnection, MqttEndpoint, start_listener
 from actors.gateway.mqtt_bdc import BdcSessionStore
+from actors.gateway.mqtt_options import MqttLimits
 from actors.gateway.notifier import LocalSubscription
 from actors.metrics import Samples
 from sib.errors import AuthenticationError
+from sib.mqtt.session import QueueBounds
 
 BIND_RETRY_S = 0.1
 BIND_TRIES = 100
@@ -30,7 +32,9 @@ class MqttCore(GatewayCore):
     endpoint: MqttEndpoint
 
     def start_endpoint(self) -> None:
-        self.endpoint = MqttEndpoint(self, store=BdcSessionStore(self.bdc, self.name))
+        mqtt = self.config.mqtt
+        limits = MqttLimits(**{**mqtt, "queue": QueueBounds(**mqtt.get("queue", {}))})
+        self.endpoint = MqttEndpoint(self, store=BdcSessionStore(self.bdc, self.name), limits=limits)
 
     def connected(self, connection: MqttConnection) -> Channel:
         """A client of an SSAP listener is there (called by the endpoint)."""

@@ -1,6 +1,8 @@
 """How commands answer: exit statuses, sentences and JSON. Nothing here needs a platform or Ray."""
 
 import json
+import os
+import re
 import sys
 import tomllib
 
@@ -8,6 +10,8 @@ import pytest
 
 from sofia2 import cli
 from sofia2.console import output
+from sofia2.settings import load_settings
+from sofia2.settingtable import TABLE
 
 THERMOSTAT = {"LecturaTermostato": {"temp": 21.5, "hum": 40}}
 SCHEMA = {
@@ -25,7 +29,7 @@ SCHEMA = {
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch, tmp_path):
-    for name in list(__import__("os").environ):
+    for name in list(os.environ):
         if name.startswith("SOFIA2_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -176,3 +180,24 @@ def test_our_own_fault_is_told_with_the_place_of_the_details(run, monkeypatch, t
     (details,) = tmp_path.glob("sofia2-error-*.log")
     assert str(details) in err
     assert "ZeroDivisionError" in details.read_text()
+
+
+def test_the_settings_that_init_shows_are_the_defaults(run, tmp_path):
+    run("init")
+    path = tmp_path / "sofia2.toml"
+    lines = [line.removeprefix("# ") for line in path.read_text().splitlines()]
+    shown = [
+        line
+        for line in lines
+        if re.fullmatch(r"\[\w+\]|\w+ = .*", line) and '"FILE"' not in line and '"URL"' not in line
+    ]
+    path.write_text("\n".join(shown[: shown.index("[listeners]")]))
+    settings = load_settings({"data": str(tmp_path)}, environment={}, folder=tmp_path)
+    assert len(settings.values) > 40
+    assert {
+        name: settings.get(name) for name in settings.values if name not in ("data", "mqtts_port", "https_port")
+    } == {
+        setting.name: setting.default
+        for setting in TABLE
+        if setting.name in settings.values and setting.name not in ("data", "mqtts_port", "https_port")
+    }

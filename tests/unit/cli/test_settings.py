@@ -1,9 +1,13 @@
 """Where values of settings come from, and what is wrong with some."""
 
+import dataclasses
+
 import pytest
 
 from actors.config import Limits
+from actors.gateway.mqtt_options import MqttLimits
 from sib.errors import ConfigurationError
+from sib.mqtt.session import QueueBounds
 from sofia2.settings import Origin, check_setting, load_settings
 from sofia2.settingtable import TABLE
 
@@ -35,6 +39,13 @@ def test_defaults_are_the_limits_of_the_actors(tmp_path):
 
 def test_every_limit_of_the_actors_is_a_setting():
     assert {setting.limit for setting in TABLE if setting.limit} == set(Limits.__annotations__)
+
+
+def test_every_limit_of_mqtt_is_a_setting(tmp_path):
+    given = load(tmp_path).to_platform_config().mqtt
+    assert MqttLimits(**{**given, "queue": QueueBounds(**given["queue"])}) == MqttLimits()
+    assert given.keys() == {each.name for each in dataclasses.fields(MqttLimits)}
+    assert given["queue"].keys() == {each.name for each in dataclasses.fields(QueueBounds)}
 
 
 @pytest.mark.parametrize(
