@@ -1,0 +1,117 @@
+"""Which files and instances a query sees: each instance exactly once, also while a transfer or a compaction goes on.
+
+A file counts from the moment at which its instances leave the BDTR. That moment is in the BDTR's journal; the manifest
+learns of it a little later. So the manifest is read first and then, in one snapshot of the BDTR, the journal and the
+instances: what the journal has and the manifest had not yet is added. Retired files are known as well, so that a file
+which a compaction has replaced does not come back through the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from sib.errors import LimitError, StoreUnavailableError
+from sib.query.budget import Budget
+from storage.bdc.history import HistoryManifest
+from storage.bdc.records import HistoryFileRecord
+from storage.bdh import intervals
+from storage.bdh.intervals import Intervals
+from storage.bdh.transfer import TransferStore, record_of
+from storage.bdtr.transfers import State
+
+DOCUMENTS_MAX = 1_000_000
+"""Instances of the real-time database that a joined query reads into memory."""
+
+
+@dataclass(slots=True)
+class View:
+    """What one query sees of an ontology."""
+
+    files: list[HistoryFileRecord]
+    documents: list[dict[str, Any]] = field(default_factory=list)
+
+
+def open_view(
+    ontology: str,
+    manifest: HistoryManifest,
+    store: TransferStore | None,
+    needed: Intervals,
+    *,
+    with_files: bool = True,
+    with_documents: bool = False,
+    budget: Budget | None = None,
+) -> View:
+    """The files (and instances of the BDTR) that have instances of the times needed.
+
+    Args:
+        ontology: its name.
+        manifest: of the history.
+        store: its BDTR; None if there is none (yet).
+        needed: times; instances beside them may come too.
+        with_files: whether history is wanted.
+        with_documents: whether instances of the BDTR are wanted.
+        budget: time for reading them.
+
+    Raises:
+        LimitError: more than ``DOCUMENTS_MAX`` instances of the BDTR.
+    """
+    first, last = _first_day(needed), _last_day(needed)
+    known = manifest.files(ontology, since=first, until=last, with_retired=True) if with_files else []
+    if store is None:
+        return View(_selected(known, needed))
+    documents: list[dict[str, Any]] = []
+    try:
+        with store.snapshot() as snapshot:
+            if with_files:
+                keys = {record.key for record in known}
+                done = (row for row in snapshot.transfers(ontology) if row.state is not State.PLANNED)
+                records = (record_of(ontology, file) for row in done for file in row.files)
+                known += [record for record in records if record.key not in keys]
+            if with_documents:
+                for document in snapshot.find(ontology, _filter(needed), budget=budget):
+                    documents.append(document)
+                    if len(documents) > DOCUMENTS_MAX:
+                        raise LimitError(
+                            f"The query would read more than {DOCUMENTS_MAX} instances of the real-time database: "
+                            "give it a condition on contextData.timestamp."
+                        )
+    except StoreUnavailableError:
+        if with_documents:
+            raise
+    return View(_selected(known, needed), documents)
+
+
+def _selected(records: list[HistoryFileRecord], needed: Intervals) -> list[HistoryFileRecord]:
+    return [
+        record
+        for record in records
+        if record.retired_at is None
+        and intervals.touches_day(needed, record.day)
+        and (record.first_at is None or intervals.touches(needed, record.first_at, record.last_at or record.first_at))
+    ]
+
+
+def _first_day(needed: Intervals) -> date | None:
+    return needed[0][0].date() if needed and needed[0][0] > datetime.min else None
+
+
+def _last_day(needed: Intervals) -> date | None:
+    return needed[-1][1].date() if needed and needed[-1][1] < datetime.max else None
+
+
+def _filter(needed: Intervals) -> Mapping[str, Any]:
+    """A filter for the BDTR that keeps at least what is needed; instances without a time are needed only for EVER."""
+    if needed == intervals.EVER:
+        return {}
+    if not needed:
+        return {"_id": {"$in": []}}
+    start, end = needed[0][0], needed[-1][1]
+    bounds: dict[str, Any] = {}
+    if start > datetime.min:
+        bounds["$gte"] = start
+    if end < datetime.max:
+        bounds["$lte"] = end
+    return {"contextData.timestamp": bounds} if bounds else {}
