@@ -46,7 +46,18 @@ class Namespace(dict[str, Any]):
     def __init__(self) -> None:
         super().__init__({name: getattr(nulls, name) for name in (*_ARITHMETIC.values(), *_ORDER.values())})
         self.update({f"f_{name}": function for name, function in nulls.FUNCTIONS.items()})
-        for name in ("negate", "both", "either", "negation", "contains", "nth", "slot_of", "truth", "numeric", "FAILURES"):
+        for name in (
+            "negate",
+            "both",
+            "either",
+            "negation",
+            "contains",
+            "nth",
+            "slot_of",
+            "truth",
+            "numeric",
+            "FAILURES",
+        ):
             self[name] = getattr(nulls, name)
 
     def constant(self, value: Any) -> str:

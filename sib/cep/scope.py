@@ -82,9 +82,7 @@ class Scope:
     def generator(self, **changes: Any) -> Generator:
         """A generator of code; ``current`` may be another source."""
         scope = replace(self, **changes) if changes else self
-        return Generator(
-            self.namespace, scope.resolve, aggregate=self._aggregate, times=self.times, table=self.tables
-        )
+        return Generator(self.namespace, scope.resolve, aggregate=self._aggregate, times=self.times, table=self.tables)
 
     def _aggregate(self, call: ast.Call) -> str:
         percent = None
@@ -129,7 +127,7 @@ class Scope:
     def row_sources(self, generator: Generator) -> tuple[str, str]:
         """Fast and safe source of an output row."""
         if self.rule.select.is_star:
-            slots = [bound for bound in dict.fromkeys(self.sources.values())]
+            slots = list(dict.fromkeys(self.sources.values()))
             if len(slots) == 1 and not slots[0].is_list and not slots[0].is_optional:
                 slot, _ = slots[0].layout.slot(EVERYTHING)
                 source = tuple_source([f"{slots[0].variable}[{slot}]"])

@@ -59,7 +59,9 @@ class Declaration:
     @classmethod
     def of(cls, attributes: Mapping[str, str | None]) -> Declaration:
         """From names and type names; an unknown type name is no type."""
-        return cls({name.casefold(): (name, _TYPE_NAMES.get((kind or "").lower())) for name, kind in attributes.items()})
+        return cls(
+            {name.casefold(): (name, _TYPE_NAMES.get((kind or "").lower())) for name, kind in attributes.items()}
+        )
 
     def find(self, path: AttributePath) -> tuple[AttributePath, str | None] | None:
         """The path with the declared spelling, and its type; None when it is not declared."""

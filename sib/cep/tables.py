@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from sib.cep.aggregates import hashable
 from sib.errors import LimitError
 
 TABLE_ROWS_MAX = 100_000
@@ -21,7 +22,6 @@ class Table:
     def __init__(self, name: str, rows: Iterable[Row] = ()) -> None:
         self.name = name
         self.rows: list[Row] = []
-        self.version = 0
         self._indexes: dict[str, dict[Any, list[Row]]] = {}
         self.replace(rows)
 
@@ -35,27 +35,49 @@ class Table:
         if len(new) > TABLE_ROWS_MAX:
             raise LimitError(f"table {self.name} has {len(new)} rows, at most {TABLE_ROWS_MAX} are allowed")
         self.rows = new
-        self.changed()
-
-    def changed(self) -> None:
-        """Forget the indexes: rows were changed."""
         self._indexes.clear()
-        self.version += 1
 
-    def update_or_insert(self, row: Row, matches: Callable[[Row], bool]) -> None:
+    def update_or_insert(self, row: Row, attribute: str | None, matches: Callable[[Row], bool]) -> None:
         """Change the rows that match to hold the row's values; add the row if none does.
+
+        Args:
+            row: The new values.
+            attribute: An attribute that is equal in the row and in all rows that match, to find them fast; or None.
+            matches: Whether a row of the table is to be changed.
 
         Raises:
             LimitError: The table is full.
         """
-        found = [old for old in self.rows if matches(old)]
+        candidates = self.rows if attribute is None else self.lookup(attribute, cell(row, attribute))
+        found = [old for old in candidates if matches(old)]
         for old in found:
+            self._forget(old)
             old.update(row)
+            self._note(old)
         if not found:
-            if len(self.rows) >= TABLE_ROWS_MAX:
-                raise LimitError(f"table {self.name} is full: {TABLE_ROWS_MAX} rows")
-            self.rows.append(dict(row))
-        self.changed()
+            self.insert(row)
+
+    def insert(self, row: Row) -> None:
+        """Add a row.
+
+        Raises:
+            LimitError: The table is full.
+        """
+        if len(self.rows) >= TABLE_ROWS_MAX:
+            raise LimitError(f"table {self.name} is full: {TABLE_ROWS_MAX} rows")
+        self.rows.append(dict(row))
+        self._note(self.rows[-1])
+
+    def _forget(self, row: Row) -> None:
+        for attribute, index in self._indexes.items():
+            bucket = index.get(hashable(cell(row, attribute)), [])
+            bucket[:] = [other for other in bucket if other is not row]
+
+    def _note(self, row: Row) -> None:
+        for attribute, index in self._indexes.items():
+            value = cell(row, attribute)
+            if value is not None:
+                index.setdefault(hashable(value), []).append(row)
 
     def lookup(self, attribute: str, value: Any) -> Sequence[Row]:
         """The rows whose attribute equals the value, in order."""
@@ -70,18 +92,16 @@ class Table:
     def _index(self, attribute: str) -> dict[Any, list[Row]]:
         index: dict[Any, list[Row]] = {}
         for row in self.rows:
-            try:
-                index.setdefault(cell(row, attribute), []).append(row)
-            except TypeError:
-                continue
-        index.pop(None, None)
+            value = cell(row, attribute)
+            if value is not None:
+                index.setdefault(hashable(value), []).append(row)
         return index
 
     def keys(self, attribute: str) -> list[Any]:
         """The different values of an attribute, in the order of the rows."""
         if attribute not in self._indexes:
             self._indexes[attribute] = self._index(attribute)
-        return list(self._indexes[attribute])
+        return [value for value, rows in self._indexes[attribute].items() if rows]
 
     def finder(self, attribute: str | None) -> Callable[[Any], bool | None]:
         """The function behind ``x in TABLE``: null for null. Without a known attribute the table's key counts."""

@@ -121,9 +121,9 @@ def _split(text: str) -> Iterator[tuple[str, Position]]:
 def _depth(text: str) -> int:
     depth = deepest = signs = 0
     for match in _SKIP.finditer(text):
-        token = match.group()
-        depth += (token in "([") - (token in ")]")
-        signs += token == "-" or len(re.findall(r"\bnot\b|!", token, re.IGNORECASE))
+        part = match.group()
+        depth += (part in "([") - (part in ")]")
+        signs += part == "-" or len(re.findall(r"\bnot\b|!", part, re.IGNORECASE))
         deepest = max(deepest, depth)
     return max(deepest, signs // 5)
 

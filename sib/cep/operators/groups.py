@@ -119,7 +119,7 @@ class Groups:
         if not self._order and limit is None:
             return outs
         for place, is_descending in self._order:
-            outs.sort(key=lambda out: order_key(out[3][place]), reverse=is_descending)  # noqa: B023 - used at once
+            outs.sort(key=lambda out: order_key(out[3][place]), reverse=is_descending)
         return [(ts, cause, n, row, key) for n, (ts, cause, _, row, key) in enumerate(outs[:limit])]
 
 

@@ -57,7 +57,11 @@ class Sliding(Operator):
         parts.plan()
         parts_of_key = len(scope.partition_paths)
         scope.namespace.update(
-            deque=deque, frozen_key=frozen_key, new_group=self._new_group, is_null_key=is_null_key, parts_of_key=parts_of_key
+            deque=deque,
+            frozen_key=frozen_key,
+            new_group=self._new_group,
+            is_null_key=is_null_key,
+            parts_of_key=parts_of_key,
         )
         self._make_group = scope.namespace.function(f"def make():\n return {parts.new_group()}\n", "make")
         lines = []
@@ -149,7 +153,9 @@ class Sliding(Operator):
         self.state["held"] = self.held()
 
     def held(self) -> int:
-        return sum(len(part) for group in self.state["groups"].values() for part in group[:1] if isinstance(part, deque))
+        return sum(
+            len(part) for group in self.state["groups"].values() for part in group[:1] if isinstance(part, deque)
+        )
 
     def _bound(self) -> None:
         """Drop the oldest events where the windows hold more than they may, a tenth more than needed."""
@@ -164,4 +170,3 @@ class Sliding(Operator):
             self._expire(group, place)
         self.state["held"] = self.held()
         self.limits.dropped["events"] += held - self.state["held"]
-
