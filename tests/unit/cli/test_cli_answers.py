@@ -193,7 +193,7 @@ def test_the_settings_that_init_shows_are_the_defaults(run, tmp_path):
     ]
     path.write_text("\n".join(shown[: shown.index("[listeners]")]))
     settings = load_settings({"data": str(tmp_path)}, environment={}, folder=tmp_path)
-    assert len(settings.values) > 40
+    assert len(settings.values) > 30
     assert {
         name: settings.get(name) for name in settings.values if name not in ("data", "mqtts_port", "https_port")
     } == {
