@@ -61,7 +61,7 @@ def compile_rules(
         CepSyntaxError: With every problem, syntax or meaning.
     """
     parsed = parse_rules(rules) if isinstance(rules, str) else tuple(rules)
-    problems = check(parsed, streams, tables)
+    problems = check(parsed, streams, (tables or {}) if streams is not None else None)
     if problems:
         raise CepSyntaxError(problems)
     default = timing or Timing()

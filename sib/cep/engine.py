@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from sib.cep.codec import decode_state, encode_state
@@ -71,7 +72,7 @@ class Engine:
     ) -> None:
         self.rules = list(rules)
         self.tables = tables
-        self._projectors = dict(projectors)
+        self.projectors = dict(projectors)
         self._lanes = self._make_lanes(timing)
         self._started: int | None = None
         self.unknown_events = 0
@@ -120,27 +121,27 @@ class Engine:
         return self._finish(self.run_batch(self._project(events), source=source, now_ms=now_ms))
 
     def _project(self, events: Iterable[IncomingEvent]) -> list[Raw]:
-        projectors = self._projectors
+        projectors = self.projectors
         raws: list[Raw] = []
         for stream, ts, attributes in events:
             if type(ts) is not int or not -TS_MAX_MS < ts < TS_MAX_MS:
                 raise CepEventError(f"the event time {ts!r} is not a whole number of milliseconds")
             project = projectors.get(stream)
             if project is None:
-                project = self._find_projector(stream)
+                project = self.find_projector(stream)
             raws.append((ts, stream, project(ts, attributes)))
         return raws
 
-    def _find_projector(self, stream: str) -> Callable[[int, Mapping[str, Any]], Event]:
+    def find_projector(self, stream: str) -> Callable[[int, Mapping[str, Any]], Event]:
         """The projector of a stream however it is spelled; remembered, within a bound."""
         folded = stream.casefold()
-        project = self._projectors.get(folded)
+        project = self.projectors.get(folded)
         if project is None:
             self.unknown_events += 1
             return _nothing
         inner = project
-        if len(self._projectors) < 100_000:
-            self._projectors[stream] = inner
+        if len(self.projectors) < 100_000:
+            self.projectors[stream] = inner
         return inner
 
     def projector(self, stream: str) -> Callable[[int, Mapping[str, Any]], Event]:
@@ -149,7 +150,7 @@ class Engine:
         Raises:
             CepEventError: No rule reads the stream.
         """
-        project = self._projectors.get(stream.casefold())
+        project = self.projectors.get(stream.casefold())
         if project is None:
             raise CepEventError(f"no rule reads the stream {stream}")
         return project
@@ -186,7 +187,11 @@ class Engine:
 
     def advance(self, watermark_ms: int) -> list[Output]:
         """Say that no event before this time will come any more; outputs that waited for that."""
-        return self._finish(self._run(lambda lane: lane.advance(watermark_ms)))
+        return self._finish(self.run_advance(watermark_ms))
+
+    def run_advance(self, watermark_ms: int) -> list[Result]:
+        """As :meth:`advance`, without making outputs."""
+        return self._run(lambda lane: lane.advance(watermark_ms))
 
     def tick(self, now_ms: int) -> list[Output]:
         """Tell the wall clock: inputs that were silent for their ``idle`` follow it. Not during a replay."""
@@ -475,4 +480,4 @@ def _folded(by_stream: dict[str, list[Event]], part: Sequence[Raw]) -> dict[str,
 def _segments(events: Sequence[Raw]) -> list[tuple[int, int]]:
     """Cuts the events so that in each part all times differ; at least one part."""
     cuts = [0, *(index for index in range(1, len(events)) if events[index][0] == events[index - 1][0]), len(events)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))

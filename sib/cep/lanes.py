@@ -113,7 +113,7 @@ class Lane:
         return self.timing.delay_ms == 0 and not (self._inputs.keys() - {None})
 
     def _least(self) -> int:
-        return min(newest for newest, _ in self._inputs.values()) - self.timing.delay_ms
+        return int(min(newest for newest, _ in self._inputs.values())) - self.timing.delay_ms
 
     def _advance(self, watermark: int, released: list[Raw], *, is_closed: bool) -> None:
         """Move the watermark on; ``is_closed`` = events of that very time will not come any more."""

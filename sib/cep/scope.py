@@ -141,7 +141,8 @@ class Scope:
 
     def row_function(self, arguments: str, generator: Generator) -> Callable[..., tuple[Any, ...]]:
         """The function of ``arguments`` that gives an output row."""
-        return self.guarded(arguments, *self.row_sources(generator))
+        function: Callable[..., tuple[Any, ...]] = self.guarded(arguments, *self.row_sources(generator))
+        return function
 
     def condition(self, arguments: str, conditions: Iterable[ast.Expression], generator: Generator) -> Any:
         """The function of ``arguments`` that says whether all conditions are true; None if there are none."""

@@ -37,7 +37,11 @@ def check(
         problems.append(ast.Problem(position, message))
 
     declared = _declared(rules, streams)
-    known_tables = None if tables is None else {name.casefold() for name in tables}
+    known_tables = None
+    if tables is not None:
+        known_tables = {name.casefold() for name in tables} | {
+            r.target.casefold() for r in rules if r.update_on is not None
+        }
     for rule in rules:
         _RuleChecker(rule, declared, known_tables, report).check()
     _check_cascades(rules, report)
@@ -225,14 +229,14 @@ def _check_cascades(rules: Sequence[ast.Rule], report: Report) -> None:
         rule.number: [other for other in rules if {rule.target.casefold(), _late_name(rule)} & readers[other.number]]
         for rule in rules
     }
+    targets = {rule.number: rule.target for rule in rules}
     depths: dict[int, int] = {}
 
     def depth(rule: ast.Rule, path: tuple[int, ...]) -> int:
         if rule.number in path:
-            if rule.number == min(path[path.index(rule.number) :]):
-                names = " -> ".join(
-                    r.target for n in (*path[path.index(rule.number) :], rule.number) for r in rules if r.number == n
-                )
+            circle = path[path.index(rule.number) :]
+            if rule.number == min(circle):
+                names = " -> ".join(targets[number] for number in (*circle, rule.number))
                 report(rule.position, f"these rules feed themselves: {names}")
             return 0
         if rule.number not in depths:

@@ -148,7 +148,7 @@ def _problem(error: lark.UnexpectedInput, piece: str, origin: Position, text: st
         inner = Position(error.line, error.column)
         token = error.token if isinstance(error, lark.UnexpectedToken) else _word_at(piece, inner)
         found = f"{str(token)!r} is not expected here"
-    accepts = error.accepts if isinstance(error, lark.UnexpectedToken) else error.allowed
+    accepts = error.accepts if isinstance(error, lark.UnexpectedToken) else getattr(error, "allowed", None)
     where = shift(inner, origin)
     return Problem(where, f"{found}: expected {_expected(accepts or ())}", snippet(text, where))
 

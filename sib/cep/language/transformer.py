@@ -201,12 +201,13 @@ class TreeReader(lark.Transformer[lark.Token, Any]):
 
     def event(self, meta: Any, children: Children) -> ast.EventAtom:
         source = _node(children, ast.Source)
-        return ast.EventAtom(source.alias, source, *(_tagged(children, "count") or (1, 1)), position=self._at(meta))
+        count_min, count_max = _tagged(children, "count") or (1, 1)
+        return ast.EventAtom(source.alias, source, count_min, count_max, self._at(meta))
 
     def named_event(self, meta: Any, children: Children) -> ast.EventAtom:
         source = _node(children, ast.Source)
-        counts = _tagged(children, "count") or (1, 1)
-        return ast.EventAtom(str(children[0]), source, *counts, position=self._at(meta))
+        count_min, count_max = _tagged(children, "count") or (1, 1)
+        return ast.EventAtom(str(children[0]), source, count_min, count_max, self._at(meta))
 
     def for_(self, meta: Any, children: Children) -> _Tagged:
         return _Tagged(("for", children[-1].value))

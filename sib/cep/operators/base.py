@@ -7,7 +7,7 @@ orders outputs of one ts by when their match or group began.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from sib.cep.aggregates import hashable
 from sib.cep.language import ast
@@ -23,7 +23,7 @@ BY_TIME, BY_EVENT = 0, 1
 class Operator:
     """Base of the operators. ``state`` is all that a snapshot keeps: plain containers, see :mod:`sib.cep.codec`."""
 
-    is_tagged: ClassVar[bool] = False
+    is_tagged: bool = False
     """Whether :meth:`feed` takes pairs (number of the stream, event) instead of events."""
 
     has_timers: bool = False

@@ -50,7 +50,8 @@ class PatternCode:
         self.correlated: list[Callable[[Any, Any], bool] | None] = []
         for slot in chain.slots:
             generator = scope.generator(sources=self._sources(slot), current=self._own(slot))
-            alone, together = [], []
+            alone: list[ast.Expression] = []
+            together: list[ast.Expression] = []
             for condition in (part for item in slot.source.filters for part in ast.conjuncts(item)):
                 (together if _is_correlated(generator.safe(condition)) else alone).append(condition)
             own.append(" and ".join(map(generator.truth, alone)) or "True")

@@ -113,7 +113,7 @@ class Join(Operator):
                 self._emit(left, right, ts, outs)
         is_outer = self._join.kind == "full" or (self._join.kind == "left" and place == 0)
         if not found and is_outer:
-            self._emit(*((event, None) if place == 0 else (None, event)), ts, outs)
+            self._emit(event if place == 0 else None, event if place == 1 else None, ts, outs)
 
     def _matches(self, left: Event, right: Event) -> bool:
         within_ms = self._join.within_ms
