@@ -103,6 +103,8 @@ class Slot:
         self.out = payload if self.cipher_key is None else encipher(payload.decode(), self.cipher_key).encode()
 
 
+HELD_MAX = 10_000
+"""INDICATIONs of one connection that wait for an answer; further ones are dropped and counted."""
 _SILENT = b""
 """In ``Slot.out``: nothing is answered."""
 
@@ -261,6 +263,8 @@ class Channel:
                 transport.answer(slot.out)
             if slot.then is not None:
                 self.gateway.notifier.announce(slot.then)
+        if self._held is not None and not self._is_running and not self._is_answer_waiting():
+            self._release()
         if self._is_paused:
             self.ease()
         if self._blocked:
@@ -284,10 +288,19 @@ class Channel:
     def indicate(self, payload: bytes) -> Awaitable[None] | None:
         """Send an INDICATION, behind the answer of the request that caused it; an awaitable if delivery takes time."""
         if self._held is None:
-            return self.transport.indicate(payload)
+            if not self._is_answer_waiting():
+                return self.transport.indicate(payload)
+            self._held = []
+        if len(self._held) >= HELD_MAX:
+            self.gateway.metrics.dropped += 1
+            return None
         delivered = asyncio.get_running_loop().create_future()
         self._held.append((payload, delivered))
         return delivered
+
+    def _is_answer_waiting(self) -> bool:
+        """Whether an answer that is ready waits for one before it: two partitions need not decide in our order."""
+        return len(self.pending) > 1 and any(slot.out is not None for slot in self.pending)
 
     def _release(self) -> None:
         held, self._held = self._held, None
@@ -332,7 +345,16 @@ class Channel:
 
 
 def _finish_with(pending: Awaitable[None], delivered: asyncio.Future[None]) -> None:
-    asyncio.ensure_future(pending).add_done_callback(lambda _: delivered.set_result(None))
+    def finish(done: asyncio.Future[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if delivered.done():
+            return
+        if error is None:
+            delivered.set_result(None)
+        else:
+            delivered.set_exception(error)
+
+    asyncio.ensure_future(pending).add_done_callback(finish)
 
 
 def unread_request(dialect: Dialect) -> Request:

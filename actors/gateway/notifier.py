@@ -20,6 +20,8 @@ from sib.ssap.messages import Dialect
 
 ROWS_PER_INDICATION_MAX = 1000
 """Instances in one INDICATION; more make further INDICATIONs."""
+ROWS_COLLECTED_MAX = 10_000
+"""Instances that one subscription collects during ``ms_refresh``; at the bound they are sent early rather than lost."""
 RETRY_S = 0.5
 
 
@@ -139,7 +141,7 @@ class Notifier:
         if subscription.timer is not None:
             subscription.timer.cancel()
         subscription.pending.clear()
-        _settle(subscription)
+        _settle(subscription, [])
         return subscription
 
     def has_session(self, session_key: str) -> bool:
@@ -156,6 +158,7 @@ class Notifier:
             subscription.is_muted = subscription.ontology not in ontologies
             if subscription.is_muted:
                 subscription.pending.clear()
+                _settle(subscription, [])
 
     def remove_session(self, session_key: str) -> list[LocalSubscription]:
         ids = self._of_session.pop(session_key, set())
@@ -172,6 +175,10 @@ class Notifier:
                     continue
                 subscription.pending.append(one if subscription.dialect is Dialect.ONE else legacy)
                 wait_s = subscription.last_at_s + subscription.ms_refresh / 1000 - self._clock()
+                if subscription.timer is not None and len(subscription.pending) >= ROWS_COLLECTED_MAX:
+                    subscription.timer.cancel()
+                    self._flush_later(subscription)
+                    continue
                 if subscription.is_announced and subscription.timer is None and wait_s <= 0:
                     waits += self._flush(subscription)
                     continue
@@ -188,6 +195,8 @@ class Notifier:
 
     def _flush(self, subscription: LocalSubscription) -> list[Awaitable[None]]:
         rows, subscription.pending = subscription.pending, []
+        if not rows:
+            return []
         subscription.last_at_s = self._clock()
         size = 1 if not subscription.ms_refresh else ROWS_PER_INDICATION_MAX
         waits: list[Awaitable[None]] = []
@@ -200,7 +209,7 @@ class Notifier:
                 self._waiters.add(future)
                 future.add_done_callback(self._waiters.discard)
                 waits.append(future)
-        _settle(subscription)
+        _settle(subscription, waits)
         return waits
 
     async def _insist(self, subscription: LocalSubscription, payload: bytes, wait: Awaitable[None]) -> None:
@@ -228,10 +237,15 @@ class Notifier:
         return payload
 
 
-def _settle(subscription: LocalSubscription) -> None:
-    if subscription.flushed is not None:
-        subscription.flushed.set_result(None)
-        subscription.flushed = None
+def _settle(subscription: LocalSubscription, waits: list[Awaitable[None]]) -> None:
+    """What was collected counts as delivered when all of it is."""
+    flushed, subscription.flushed = subscription.flushed, None
+    if flushed is None:
+        return
+    if waits:
+        asyncio.ensure_future(_all(waits)).add_done_callback(lambda _: flushed.set_result(None))
+    else:
+        flushed.set_result(None)
 
 
 async def _all(waits: list[Awaitable[None]]) -> None:
