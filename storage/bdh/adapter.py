@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from storage.bdh.files import HistoryFiles, PartMissingError, open_files
+
+_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class HistoryFileSystem(AbstractFileSystem):  # type: ignore[misc]
@@ -45,6 +48,10 @@ class HistoryFileSystem(AbstractFileSystem):  # type: ignore[misc]
             if self._files.entries(path):
                 return {"name": path, "size": 0, "type": "directory"}
             raise FileNotFoundError(path) from None
+
+    def modified(self, path: str) -> datetime:
+        """Files of the history never change; DuckDB asks in order to know whether what it remembers still holds."""
+        return _NEVER
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> RangeFile:
         if mode != "rb":

@@ -103,18 +103,16 @@ class _Pruner:
 
 
 def _days(kind: type[exp.Expr], moment: datetime) -> Intervals:
-    """The time of the days that compare so with a moment; a day counts as its midnight."""
+    """The time of the days that may compare so with a moment, however the moment is made a day."""
     day = moment.date()
     is_midnight = moment == datetime(day.year, day.month, day.day)
     if kind is exp.EQ:
-        return intervals.of_day(day) if is_midnight else NEVER
+        return intervals.of_day(day)
     if kind is exp.LT:
-        return intervals.until(_start(day) if is_midnight else _start(_next(day)))
+        return intervals.until(_start(day if is_midnight else _next(day)))
     if kind is exp.LTE:
         return intervals.until(_start(_next(day)))
-    if kind is exp.GTE and is_midnight:
-        return intervals.since(_start(day))
-    return intervals.since(_start(_next(day)))
+    return intervals.since(_start(day if kind is exp.GTE else _next(day)))
 
 
 def _start(day: date) -> datetime:

@@ -21,8 +21,10 @@ from sib.ontology import Ontology
 from sib.query.sqlparse import MAX_TREE_DEPTH, normalise
 from storage.bdh import names
 from storage.bdh.columns import Layout, layout_of
+from storage.bdh.intervals import EVER, Intervals
 
 READ, WRITE = "hive", "duckdb"
+FIRST_SOURCE = "__t0"
 TABLES_MAX = 16
 """Ontologies that one statement may read."""
 
@@ -53,6 +55,7 @@ class Source:
     layout: Layout
     scope: Scope
     as_of: exp.Expr | None
+    needed: Intervals = EVER
     conditions: list[exp.Expr] = field(default_factory=list)
     """Conditions that every row in the result fulfils, in terms of this source alone: they say which days are needed."""
 

@@ -1,0 +1,402 @@
+"""Queries on the history: SQL through DuckDB over the files that the manifest names, in bounded time and memory."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as dt_time
+from decimal import Decimal
+from typing import Any, TypeVar
+from uuid import UUID
+
+import duckdb
+import pyarrow as pa
+from sqlglot import exp
+
+from sib.errors import (
+    LimitError,
+    QueryError,
+    QueryTimeoutError,
+    SqlSyntaxError,
+    StoreUnavailableError,
+    UnknownFieldError,
+)
+from sib.ontology import Ontology
+from sib.query.budget import Budget
+from storage.bdc.history import HistoryManifest
+from storage.bdc.records import HistoryFileRecord
+from storage.bdh import intervals, layout, names, parts
+from storage.bdh.adapter import HistoryFileSystem
+from storage.bdh.columns import CONTEXT, Layout, layout_of
+from storage.bdh.files import HistoryFiles, PartMissingError
+from storage.bdh.fitting import to_table
+from storage.bdh.intervals import EVER, Intervals
+from storage.bdh.local import LocalFiles
+from storage.bdh.pruning import days_needed
+from storage.bdh.scan import literal, quote, scan
+from storage.bdh.sql import FIRST_SOURCE, WRITE, Scope, Source, Statement, read_statement
+from storage.bdh.transfer import TransferStore
+from storage.bdh.view import View, open_view
+
+MEMORY_BYTES = 1 << 30
+"""Memory that the queries of one ``HistoryQueries`` use together; beyond it they are refused."""
+THREADS = 2
+ROWS_MAX = 1_000_000
+"""Rows of a result as Python values."""
+LAYOUTS_KEPT = 1_000
+
+_TOO_LONG = "The query took longer than it may: narrow its conditions, or raise query.time_limit_s."
+
+Result = TypeVar("Result")
+StoreOf = Callable[[str], TransferStore | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultColumn:
+    """A column of a result: its name and its SQL type (VARCHAR, BIGINT, DOUBLE, TIMESTAMP …)."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Rows as Python values. ``was_capped``: there were more."""
+
+    columns: list[ResultColumn]
+    rows: list[tuple[Any, ...]]
+    was_capped: bool = False
+
+
+class HistoryQueries:
+    """Runs SQL on one history. Safe for threads; each query has a connection of its own to one DuckDB in memory."""
+
+    def __init__(
+        self,
+        files: HistoryFiles,
+        manifest: HistoryManifest,
+        lookup: Callable[[str], Ontology],
+        store_of: StoreOf = lambda _: None,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        threads: int = THREADS,
+    ) -> None:
+        """Make it ready; nothing is opened yet.
+
+        Args:
+            files: where history lies.
+            manifest: which files count.
+            lookup: the ontology of a name; raises OntologyNotFoundError, or AuthorizationError to refuse a read.
+            store_of: the BDTR of an ontology, None if it has none.
+            memory_bytes: see ``MEMORY_BYTES``.
+            threads: of DuckDB.
+        """
+        self._files = files
+        self._manifest = manifest
+        self._lookup = lookup
+        self._store_of = store_of
+        self._schemas: dict[str, pa.Schema] = {}
+        self._database = _open(files, memory_bytes, threads)
+
+    def close(self) -> None:
+        """End all queries."""
+        self._database.close()
+
+    def run(
+        self,
+        text: str,
+        *,
+        scope: Scope = Scope.HISTORY,
+        row_cap: int = ROWS_MAX,
+        time_limit_s: float = 30.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> QueryResult:
+        """Carry out a SELECT.
+
+        Args:
+            text: the statement, see ``sql``.
+            scope: where instances come from when the statement does not say it.
+            row_cap: rows of the result.
+            time_limit_s: after that it is stopped.
+            monotonic: seconds that only grow.
+
+        Raises:
+            SqlSyntaxError, UnknownFieldError, OntologyNotFoundError: the statement is wrong.
+            QueryTimeoutError, LimitError: it takes too long or too much memory.
+            StoreUnavailableError: a database or file system does not answer.
+        """
+        cap = min(row_cap, ROWS_MAX)
+        statement = read_statement(text, lookup=self._lookup, scope=scope)
+        deadline_s = monotonic() + time_limit_s
+
+        def rows(connection: duckdb.DuckDBPyConnection) -> QueryResult:
+            columns = [ResultColumn(each[0], _type_name(str(each[1]))) for each in connection.description or ()]
+            found = connection.fetchmany(cap + 1)
+            return QueryResult(columns, found[:cap], len(found) > cap)
+
+        return self._execute(statement, rows, deadline_s, monotonic)
+
+    def table(
+        self,
+        ontology: str,
+        *,
+        needed: Intervals = EVER,
+        condition: tuple[str, exp.Expr] | None = None,
+        columns: Sequence[str] | None = None,
+        time_limit_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> pa.Table:
+        """History as an Arrow table with the ontology's own columns (``_id``, ``contextData``, root or fields, ``_raw``).
+
+        Args:
+            ontology: its name.
+            needed: times of the instances.
+            condition: of ``sql.read_condition``.
+            columns: names, also dotted ones; all by default.
+            time_limit_s: after that it is stopped.
+            monotonic: seconds that only grow.
+
+        Raises:
+            SibError: as ``run``.
+        """
+        statement = table_statement(self._lookup(ontology), needed, condition, columns)
+        deadline_s = monotonic() + time_limit_s
+        return self._execute(statement, lambda connection: connection.to_arrow_table(), deadline_s, monotonic)
+
+    def _execute(
+        self,
+        statement: Statement,
+        read: Callable[[duckdb.DuckDBPyConnection], Result],
+        deadline_s: float,
+        monotonic: Callable[[], float],
+    ) -> Result:
+        budget = Budget.lasting(deadline_s - monotonic(), monotonic)
+        for is_last in (False, True):
+            with self._connection(deadline_s - monotonic()) as connection:
+                definitions = [(each.name, self._define(connection, each, budget)) for each in statement.sources]
+                try:
+                    connection.execute(statement.text(definitions))
+                    return read(connection)
+                except duckdb.IOException as error:
+                    # A compaction may have deleted what the manifest had named: it names other files now.
+                    if is_last or "No files found" not in str(error):
+                        raise
+        raise AssertionError
+
+    @staticmethod
+    def _needed(source: Source, constant: Callable[[exp.Expr], datetime | None]) -> Intervals:
+        """The times that a source's conditions leave."""
+        found: Intervals = source.needed
+        if source.as_of is not None:
+            moment = constant(source.as_of)
+            if moment is None:
+                raise SqlSyntaxError("AS OF is followed by a moment: AS OF '2026-01-31 12:00:00'.")
+            found = intervals.both(found, intervals.up_to(moment))
+        for condition in source.conditions:
+            found = intervals.both(found, days_needed(condition, source.name, constant))
+        return found
+
+    def _define(self, connection: duckdb.DuckDBPyConnection, source: Source, budget: Budget) -> str:
+        """The SELECT that gives a source its rows."""
+
+        def constant(node: exp.Expr) -> datetime | None:
+            row = connection.execute(f"SELECT TRY_CAST({node.sql(dialect=WRITE)} AS TIMESTAMP)").fetchone()
+            return None if row is None else row[0]
+
+        needed = self._needed(source, constant)
+        view = open_view(
+            source.ontology.name,
+            self._manifest,
+            self._store_of(source.ontology.name),
+            needed,
+            with_files=source.scope is not Scope.REAL_TIME,
+            with_documents=source.scope is not Scope.HISTORY,
+            budget=budget,
+        )
+        selects = []
+        if source.scope is not Scope.REAL_TIME:
+            selects.append(scan(view.files, source.layout, self._files, self._schema_of))
+        if source.scope is not Scope.HISTORY:
+            name = f"{source.name}_bdtr"
+            connection.register(name, _real_time(view, source.layout))
+            selects.append(f"SELECT * FROM {quote(name)}")
+        select = " UNION ALL ".join(selects)
+        if source.as_of is None:
+            return select
+        moment = constant(source.as_of)
+        time_ = f"{quote(CONTEXT)}.{quote('timestamp')}"
+        return f"SELECT * FROM ({select}) WHERE {time_} <= TIMESTAMP '{moment}'"
+
+    def _schema_of(self, record: HistoryFileRecord) -> pa.Schema:
+        found = self._schemas.get(record.layout)
+        if found is None:
+            path = layout.path_of(record.ontology, record.day, record.name)
+            info = parts.inspect(self._files, path)
+            if info is None:
+                raise StoreUnavailableError(f"The file {path!r} of the history is damaged: restore it from a backup.")
+            if len(self._schemas) >= LAYOUTS_KEPT:
+                self._schemas.clear()
+            found = self._schemas[record.layout] = info.schema
+        return found
+
+    @contextmanager
+    def _connection(self, time_limit_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that is interrupted at the limit; failures come out as the platform's errors."""
+        if time_limit_s <= 0:
+            raise QueryTimeoutError(_TOO_LONG)
+        connection = self._database.cursor()
+        timer = threading.Timer(time_limit_s, connection.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            with _translated():
+                yield connection
+        finally:
+            timer.cancel()
+            connection.close()
+
+
+def table_statement(
+    ontology: Ontology,
+    needed: Intervals,
+    condition: tuple[str, exp.Expr] | None = None,
+    columns: Sequence[str] | None = None,
+) -> Statement:
+    """A SELECT of an ontology's own columns, for times and a condition.
+
+    Raises:
+        UnknownFieldError: there is no such column.
+    """
+    source = Source(FIRST_SOURCE, ontology, layout_of(ontology), Scope.HISTORY, None, needed=needed)
+    conditions = []
+    if condition is not None:
+        source.conditions.append(condition[1])
+        conditions.append(f"({condition[0]})")
+    if needed != EVER:
+        conditions.append(_within(needed))
+    items = ", ".join(_items(ontology, source.layout, columns))
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return Statement([source], [], False, f"SELECT {items} FROM {quote(source.name)}{where}")
+
+
+def _items(ontology: Ontology, columns: Layout, wanted: Sequence[str] | None) -> Iterator[str]:
+    if wanted is None:
+        yield from (quote(name) for name in columns.arrow().names)
+        return
+    if not wanted:
+        raise UnknownFieldError("Name at least one column, or give no columns for all.")
+    for name in wanted:
+        found = names.find(name.split("."), ontology, columns)
+        path = ".".join(map(quote, found.path))
+        if found.rest:
+            inside = "$" + "".join(f'."{part}"' for part in found.rest)
+            path = f"json_extract_string({path}, {literal(inside)})"
+        yield f"{path} AS {quote(name)}"
+
+
+def _within(needed: Intervals) -> str:
+    moment = f"{quote(CONTEXT)}.{quote('timestamp')}"
+    ranges = []
+    for start, end in needed:
+        bounds = [] if start == datetime.min else [f"{moment} >= TIMESTAMP '{start}'"]
+        bounds += [] if end == datetime.max else [f"{moment} < TIMESTAMP '{end}'"]
+        ranges.append(f"({' AND '.join(bounds)})" if bounds else "true")
+    return f"({' OR '.join(ranges)})" if ranges else "false"
+
+
+def _real_time(view: View, columns: Layout) -> pa.Table:
+    table = to_table(view.documents, columns)
+    days = pa.array([layout.day_of(document) for document in view.documents], pa.date32())
+    return table.append_column(layout.DAY_COLUMN, days)
+
+
+def _open(files: HistoryFiles, memory_bytes: int, threads: int) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that can read the history and nothing else of this machine or any other."""
+    database = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "memory_limit": f"{memory_bytes >> 20}MiB",
+            "threads": threads,
+        }
+    )
+    allowed = "bdh://"
+    if isinstance(files, LocalFiles):
+        allowed = f"{files.root}/"
+    else:
+        database.register_filesystem(HistoryFileSystem(files.url, files))
+    for statement in (
+        f"SET allowed_directories = [{literal(allowed)}]",
+        "SET parquet_metadata_cache = true",
+        "SET enable_external_access = false",
+        "SET lock_configuration = true",
+    ):
+        database.execute(statement)
+    return database
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise QueryTimeoutError(_TOO_LONG) from None
+    except duckdb.OutOfMemoryException:
+        raise LimitError("The query needs more memory than it may have: narrow its conditions.") from None
+    except (duckdb.IOException, PartMissingError) as error:
+        raise StoreUnavailableError(f"The history cannot be read now: {_first_line(error)}") from error
+    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+        raise SqlSyntaxError(f"The query cannot be carried out: {_first_line(error)}") from error
+    except duckdb.Error as error:
+        raise QueryError(f"The query failed: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]
+
+
+def _type_name(type_: str) -> str:
+    return "TIMESTAMP" if type_.startswith("TIMESTAMP_") else type_
+
+
+def to_answer(result: QueryResult) -> dict[str, Any]:
+    """A result as clients expect it: ``{"columns": [{name, type, index}], "values": [[…]]}``, plain JSON values.
+
+    Source: Sofia2 java-api, KpFunctionalAbstract.java (a BDH answer inside a test).
+    """
+    columns = [
+        {"name": column.name, "type": column.type, "index": index} for index, column in enumerate(result.columns, 1)
+    ]
+    return {"columns": columns, "values": [[_plain(value) for value in row] for row in result.rows]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return _print_moment(value)
+    if isinstance(value, date | timedelta | UUID | dt_time):
+        return str(value)
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    return value
+
+
+def _print_moment(moment: datetime) -> str:
+    """As ``java.sql.Timestamp`` prints: a fraction of at least one digit."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    whole = moment.strftime("%Y-%m-%d %H:%M:%S")
+    fraction = f"{moment.microsecond:06d}".rstrip("0") or "0"
+    return f"{whole}.{fraction}"
