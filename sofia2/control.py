@@ -42,7 +42,10 @@ def wait_in_force(folder: RunFolder, version: int, *, timeout_s: float = IN_FORC
     """Wait until every actor has taken over this version of the configuration; says whether all have, or nobody runs."""
     deadline = time.monotonic() + timeout_s
     while True:
-        answer = ask(folder, "applied", version=version) if folder.running() else None
+        try:
+            answer = ask(folder, "applied", version=version) if folder.running() else None
+        except StoreUnavailableError:
+            answer = {"applied": False}  # the actor that knows restarts; it takes the change over when it is back
         if answer is None or answer["applied"]:
             return True
         if time.monotonic() > deadline:

@@ -178,6 +178,8 @@ class Daemon:
         self._is_with_parent = is_with_parent
         self._stopping = asyncio.Event()
         self._began = time.time()
+        self._told: dict[str, Any] = {}
+        self._platform_pid = self._platform_restarts = 0
 
     async def run(self) -> None:
         """Start, serve until told to stop, and stop.
@@ -271,6 +273,23 @@ class Daemon:
         finally:
             writer.close()
 
+    async def _status(self) -> dict[str, Any]:
+        """What the platform actor tells; while it restarts, what it told last, and that it restarts."""
+        from actors.runtime import ActorGoneError, Ref
+
+        try:
+            self._told = await Ref(PLATFORM).call("status")
+        except ActorGoneError:
+            actors = [actor for actor in self._told.get("actors", ()) if actor["kind"] != "Platform"]
+            entry = {"name": PLATFORM, "kind": "Platform", "pid": None, "node": "head", "state": "restarting"}
+            entry["restarts"] = self._platform_restarts
+            return {"modules": list(self._config.modules), **self._told, "ready": False, "actors": [entry, *actors]}
+        entry = next(actor for actor in self._told["actors"] if actor["kind"] == "Platform")
+        self._platform_restarts += self._platform_pid not in (0, entry["pid"])
+        self._platform_pid = entry["pid"]
+        entry["restarts"] = self._platform_restarts
+        return self._told
+
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         from actors.runtime import Ref
 
@@ -280,7 +299,7 @@ class Daemon:
                 self._stopping.set()
                 return {"stopping": True}
             if command == "status":
-                status = await Ref(PLATFORM).call("status")
+                status = await self._status()
                 return {"pid": os.getpid(), "data": self._config.data, "endpoints": endpoints(self._config), **status}
             if command == "applied":
                 return {"applied": await Ref(PLATFORM).call("applied", request["version"])}

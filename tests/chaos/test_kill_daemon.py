@@ -1,0 +1,41 @@
+"""``kill -9`` of the platform's own process, and of all its processes: the next start finds everything."""
+
+import asyncio
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.chaos.kill_helpers import burst, until_ready
+
+pytestmark = pytest.mark.timeout(400)
+COUNT = 4000
+
+
+def processes_of(pid):
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]
+
+
+async def test_killing_the_daemon_leaves_nothing_behind_once_the_platform_starts_again(victim):
+    async with burst(victim, "daemon", COUNT) as load:
+        load.send()
+        await load.until_acknowledged(COUNT // 10)
+        old = processes_of(victim.pid)
+        os.kill(victim.pid, signal.SIGKILL)
+        await asyncio.to_thread(victim.start)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, old, 0)
+        assert alive == []
+        await load.until_over()
+        load.check(is_exactly_once=False)
+        await until_ready(victim)
+
+
+async def test_a_stop_after_the_daemon_was_killed_ends_what_is_left(victim):
+    old = processes_of(victim.pid)
+    os.kill(victim.pid, signal.SIGKILL)
+    await asyncio.to_thread(victim.stop)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, old, 0)
+    assert alive == []
+    await asyncio.to_thread(victim.start)
