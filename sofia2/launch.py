@@ -12,11 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from actors.config import PlatformConfig
 from sofia2 import control
-from sofia2.apply import Report, apply_files
 from sofia2.daemon import (
     EXIT_FAULT,
     EXIT_TIMEOUT,
@@ -30,6 +29,9 @@ from sofia2.daemon import (
 )
 from sofia2.settings import Settings, check_setting
 from storage.bdc.bdc import open_bdc
+
+if TYPE_CHECKING:
+    from sofia2.apply import Report
 
 STOP_S = 30.0
 KILL_S = 25.0
@@ -103,6 +105,8 @@ class Launch:
     def _apply(self, bdc: Any, files: Sequence[str], progress: Progress) -> None:
         if not files:
             return
+        from sofia2.apply import apply_files
+
         progress("applying files")
         report = apply_files(bdc, files, check_setting=check_setting)
         self.reports.append(report)

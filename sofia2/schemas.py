@@ -56,8 +56,12 @@ def _of_template(told: str) -> Ontology:
 
 
 def _of_platform(name: str, settings: Settings) -> Ontology:
-    from sofia2.commands.options import configuration
+    from sofia2.commands.options import configuration, platform_config
+    from storage.bdc.quick import read_schema
 
+    quick = read_schema(platform_config(settings).bdc_url, name)
+    if quick is not None:
+        return compile_ontology(name, quick[0], version=quick[1])
     with configuration(settings) as bdc, bdc.read() as snapshot:
         record = snapshot.ontologies.get(name)
     if record is None:
