@@ -134,7 +134,8 @@ class HistoryQueries:
         statement = read_statement(text, lookup=self._lookup, scope=scope)
         deadline_s = monotonic() + time_limit_s
 
-        def rows(connection: duckdb.DuckDBPyConnection) -> QueryResult:
+        def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
+            connection.execute(sql)
             columns = [ResultColumn(each[0], _type_name(str(each[1]))) for each in connection.description or ()]
             found = connection.fetchmany(cap + 1)
             return QueryResult(columns, found[:cap], len(found) > cap)
@@ -148,6 +149,7 @@ class HistoryQueries:
         needed: Intervals = EVER,
         condition: tuple[str, exp.Expr] | None = None,
         columns: Sequence[str] | None = None,
+        files: list[HistoryFileRecord] | None = None,
         time_limit_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> pa.Table:
@@ -158,6 +160,7 @@ class HistoryQueries:
             needed: times of the instances.
             condition: of ``sql.read_condition``.
             columns: names, also dotted ones; all by default.
+            files: the only ones to read; by default those of the manifest.
             time_limit_s: after that it is stopped.
             monotonic: seconds that only grow.
 
@@ -165,13 +168,22 @@ class HistoryQueries:
             SibError: as ``run``.
         """
         statement = table_statement(self._lookup(ontology), needed, condition, columns)
-        deadline_s = monotonic() + time_limit_s
-        return self._execute(statement, lambda connection: connection.to_arrow_table(), deadline_s, monotonic)
+        statement.sources[0].files = files
+        wanted = statement.sources[0].layout.arrow()
+
+        def read(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+            table = connection.sql(sql).to_arrow_table()
+            own = [
+                wanted.field(name) if name in wanted.names else table.schema.field(name) for name in table.column_names
+            ]
+            return table.cast(pa.schema(own))  # DuckDB has times of another precision
+
+        return self._execute(statement, read, monotonic() + time_limit_s, monotonic)
 
     def _execute(
         self,
         statement: Statement,
-        read: Callable[[duckdb.DuckDBPyConnection], Result],
+        read: Callable[[duckdb.DuckDBPyConnection, str], Result],
         deadline_s: float,
         monotonic: Callable[[], float],
     ) -> Result:
@@ -180,8 +192,7 @@ class HistoryQueries:
             with self._connection(deadline_s - monotonic()) as connection:
                 definitions = [(each.name, self._define(connection, each, budget)) for each in statement.sources]
                 try:
-                    connection.execute(statement.text(definitions))
-                    return read(connection)
+                    return read(connection, statement.text(definitions))
                 except duckdb.IOException as error:
                     # A compaction may have deleted what the manifest had named: it names other files now.
                     if is_last or "No files found" not in str(error):
@@ -205,10 +216,11 @@ class HistoryQueries:
         """The SELECT that gives a source its rows."""
 
         def constant(node: exp.Expr) -> datetime | None:
-            row = connection.execute(f"SELECT TRY_CAST({node.sql(dialect=WRITE)} AS TIMESTAMP)").fetchone()
-            return None if row is None else row[0]
+            return _constant(connection, node)
 
         needed = self._needed(source, constant)
+        if source.files is not None:
+            return scan(source.files, source.layout, self._files, self._schema_of)
         view = open_view(
             source.ontology.name,
             self._manifest,
@@ -260,6 +272,20 @@ class HistoryQueries:
             timer.cancel()
             connection.close()
 
+    def files_of(
+        self,
+        ontology: str,
+        *,
+        needed: Intervals = EVER,
+        condition: tuple[str, exp.Expr] | None = None,
+        time_limit_s: float,
+    ) -> list[HistoryFileRecord]:
+        """The files that ``table`` would read."""
+        source = table_statement(self._lookup(ontology), needed, condition).sources[0]
+        with self._connection(time_limit_s) as connection:
+            times = self._needed(source, lambda node: _constant(connection, node))
+        return open_view(ontology, self._manifest, self._store_of(ontology), times).files
+
 
 def table_statement(
     ontology: Ontology,
@@ -282,6 +308,16 @@ def table_statement(
     items = ", ".join(_items(ontology, source.layout, columns))
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return Statement([source], [], False, f"SELECT {items} FROM {quote(source.name)}{where}")
+
+
+def _constant(connection: duckdb.DuckDBPyConnection, node: exp.Expr) -> datetime | None:
+    """The moment that an expression without names stands for, as DuckDB sees it."""
+    try:
+        rows = connection.execute(f"SELECT TRY_CAST({node.sql(dialect=WRITE)} AS TIMESTAMP)").fetchall()
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException):
+        return None
+    moment: datetime | None = rows[0][0]
+    return moment
 
 
 def _items(ontology: Ontology, columns: Layout, wanted: Sequence[str] | None) -> Iterator[str]:
@@ -361,7 +397,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _type_name(type_: str) -> str:
-    return "TIMESTAMP" if type_.startswith("TIMESTAMP_") else type_
+    if type_.endswith("]"):
+        return "ARRAY"
+    return "TIMESTAMP" if type_.startswith("TIMESTAMP") else type_.partition("(")[0]
 
 
 def to_answer(result: QueryResult) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sqlglot.errors import ParseError, SqlglotError
 from sib.errors import SqlSyntaxError, UnknownFieldError
 from sib.ontology import Ontology
 from sib.query.sqlparse import MAX_TREE_DEPTH, normalise
+from storage.bdc.records import HistoryFileRecord
 from storage.bdh import names
 from storage.bdh.columns import Layout, layout_of
 from storage.bdh.intervals import EVER, Intervals
@@ -56,6 +57,7 @@ class Source:
     scope: Scope
     as_of: exp.Expr | None
     needed: Intervals = EVER
+    files: list[HistoryFileRecord] | None = None
     conditions: list[exp.Expr] = field(default_factory=list)
     """Conditions that every row in the result fulfils, in terms of this source alone: they say which days are needed."""
 
