@@ -281,7 +281,8 @@ class Daemon:
             self._told = await Ref(PLATFORM).call("status")
         except ActorGoneError:
             actors = [actor for actor in self._told.get("actors", ()) if actor["kind"] != "Platform"]
-            entry = {"name": PLATFORM, "kind": "Platform", "pid": None, "node": "head", "state": "restarting"}
+            entry: dict[str, Any] = {"name": PLATFORM, "kind": "Platform", "pid": None, "node": "head"}
+            entry["state"] = "restarting"
             entry["restarts"] = self._platform_restarts
             return {"modules": list(self._config.modules), **self._told, "ready": False, "actors": [entry, *actors]}
         entry = next(actor for actor in self._told["actors"] if actor["kind"] == "Platform")
