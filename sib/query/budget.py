@@ -80,6 +80,17 @@ class Budget:
         if self._deadline_s is not None and self._monotonic is not None and self._monotonic() >= self._deadline_s:
             raise QueryTimeoutError("the query was over its time limit: narrow its condition, or use an indexed field")
 
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline, for a database that stops by itself; None without a deadline.
+
+        Raises:
+            QueryTimeoutError: the deadline has passed.
+        """
+        self.check()
+        if self._deadline_s is None or self._monotonic is None:
+            return None
+        return max(0.0, self._deadline_s - self._monotonic())
+
     def hold(self, documents: int = 1) -> None:
         """Counts documents or groups that a blocking stage keeps.
 

@@ -159,7 +159,10 @@ class Candidates:
     def key_after(self, index: IndexInfo, key: bytes) -> bytes | None:
         """The next greater key of an index, or None."""
         found = [
-            self._connection.execute(select(func.min(table.c.k)).where(table.c.k > key)).scalar_one()
+            self._connection.execute(
+                # Not min(): PostgreSQL has none for bytes.
+                select(table.c.k).where(table.c.k > key).order_by(table.c.k).limit(1)
+            ).scalar_one_or_none()
             for table in self._tables(index)
         ]
         return min((bytes(least) for least in found if least is not None), default=None)

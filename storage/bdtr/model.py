@@ -16,6 +16,8 @@ GEO = "2dsphere"
 ID_INDEX = "_id_"
 DOCUMENTS_KEPT_MAX = 10_000
 """Changed instances that the result of one update carries."""
+DISTINCT_MAX = 100_000
+"""Different values that ``distinct`` collects."""
 PATH_LENGTH_MAX = 500
 """Characters of a path in an index."""
 

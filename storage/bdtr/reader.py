@@ -22,12 +22,9 @@ from storage.bdtr.catalogue import Catalogue
 from storage.bdtr.dialects import Dialect
 from storage.bdtr.failures import store_errors
 from storage.bdtr.hot import count_rows
-from storage.bdtr.model import Change, IndexSpec
+from storage.bdtr.model import DISTINCT_MAX, Change, IndexSpec
 from storage.bdtr.search import Searcher
 from storage.bdtr.transfers import Snapshot
-
-DISTINCT_MAX = 100_000
-"""Different values that ``distinct`` collects."""
 
 
 class StoreReader:

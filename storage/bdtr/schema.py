@@ -159,7 +159,7 @@ def hot_table(collection_id: int, slot: int) -> Table:
 def geo_table(collection_id: int, slot: int) -> Table:
     """The boxes of a geo index: an R*Tree on SQLite, where this describes its columns only; else a table in order of x1."""
     name = f"g_{collection_id}_{slot}"
-    edges = [Column(edge, Double(), nullable=False) for edge in ("x1", "x2", "y1", "y2")]
+    edges: list[Column[float]] = [Column(edge, Double(), nullable=False) for edge in ("x1", "x2", "y1", "y2")]
     return Table(
         name,
         MetaData(),

@@ -35,9 +35,9 @@ def batch_conflicts(
     stored = _stored(connection, info, index, {key for of_one in keys for key in of_one}, own_seqs)
     conflicts: dict[int, str] = {}
     for position, (document, of_one) in enumerate(zip(documents, keys, strict=True)):
-        values = _values(index.spec, document)
+        values = values_of(index.spec, document)
         if any(values & other for key in of_one for other in stored.get(key, ())):
-            conflicts[position] = _sentence(index.spec, document)
+            conflicts[position] = sentence(index.spec, document)
             continue
         for key in of_one:
             stored.setdefault(key, []).append(values)
@@ -53,7 +53,7 @@ def _stored(
         query = select(side.k, docs.seq, docs.doc).join(info.documents, docs.seq == side.seq).where(side.k.in_(chunk))
         for k, seq, blob in connection.execute(query):
             if seq not in own_seqs:
-                found.setdefault(bytes(k), []).append(_values(index.spec, bson.decode(blob)))
+                found.setdefault(bytes(k), []).append(values_of(index.spec, bson.decode(blob)))
     return found
 
 
@@ -62,7 +62,7 @@ def _chunks(keys: list[bytes]) -> Iterator[list[bytes]]:
         yield keys[start : start + KEYS_PER_LOOKUP]
 
 
-def _values(spec: IndexSpec, document: dict[str, Any]) -> set[tuple[SortKey, ...]]:
+def values_of(spec: IndexSpec, document: dict[str, Any]) -> set[tuple[SortKey, ...]]:
     """What must differ: the combinations of values at the paths of the index, missing as null."""
     columns = [
         [sort_key(None if value is MISSING else value) for value in values_at(document, path) or [None]]
@@ -71,12 +71,14 @@ def _values(spec: IndexSpec, document: dict[str, Any]) -> set[tuple[SortKey, ...
     return set(itertools.product(*columns))
 
 
-def _sentence(spec: IndexSpec, document: dict[str, Any]) -> str:
-    values = ", ".join(f"{path} = {_short(values_at(document, path))}" for path in spec.paths)
+def sentence(spec: IndexSpec, document: dict[str, Any]) -> str:
+    """What to say of a document that breaks the index."""
+    values = ", ".join(f"{path} = {shortened(values_at(document, path))}" for path in spec.paths)
     return f"Duplicate value of the unique index {spec.name!r}: {values}. Send a value that is not stored yet."
 
 
-def _short(values: list[Any]) -> str:
+def shortened(values: list[Any]) -> str:
+    """Values for a sentence, with a bound."""
     text = repr([None if value is MISSING else value for value in values])[1:-1]
     return text if len(text) <= 100 else text[:100] + "…"
 
@@ -95,7 +97,7 @@ def id_conflict(
         key = sort_key(document["_id"])
         if key in stored or key in seen:
             conflicts[position] = (
-                f"Duplicate value of _id: {_short([document['_id']])}. Send an _id that is not stored yet."
+                f"Duplicate value of _id: {shortened([document['_id']])}. Send an _id that is not stored yet."
             )
         seen.add(key)
     return conflicts

@@ -8,6 +8,7 @@ import itertools
 import os
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -52,6 +53,9 @@ class Server:
 
     def place(self) -> str:
         """A partition of its own, which the tests leave behind; the next run of the server makes it anew."""
+        if self.name == "mongodb":  # partitions share the collections of instances
+            parts = urlsplit(self.url)
+            return urlunsplit(parts._replace(path=f"{parts.path or '/sofia2'}_{self._next()}"))
         return f"{self.url}{'&' if '?' in self.url else '?'}partition={self._next()}"
 
     def _next(self) -> str:

@@ -1,0 +1,433 @@
+"""Reading from a BDTR on MongoDB: queries run on the server after checking; what it cannot do runs here."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+from bson.objectid import ObjectId
+from pymongo.client_session import ClientSession
+
+from sib.errors import ConfigurationError, LimitError, StoreUnavailableError
+from sib.query.budget import Budget
+from sib.query.geo_operators import find_near, sort_by_distance
+from sib.query.pipeline import Write, run_pipeline
+from sib.query.projection import compile_projection
+from sib.query.sorting import read_sort, sort_documents
+from storage.bdtr import mongo_checks as checks
+from storage.bdtr.catalogue import spec_from_json
+from storage.bdtr.identity import object_id
+from storage.bdtr.model import DISTINCT_MAX, Change, ChangeKind, IndexSpec
+from storage.bdtr.mongo_client import Client, mongo_errors
+
+FORMAT = 1
+"""The version of what a partition notes; another one is refused."""
+BATCH_DOCUMENTS = 500
+"""Documents that a cursor fetches at once."""
+
+KIND_UPDATE, KIND_DELETE = 1, 2
+"""In the log, as in the relational store."""
+
+Document = dict[str, Any]
+
+
+class MongoReader:
+    """Reads of one database. Each method sees every commit made before it was called. Safe for several threads."""
+
+    def __init__(self, client: Client, database: str, partition: str, clock: Callable[[], float] = time.time) -> None:
+        self._client = client
+        self._database = client[database]
+        self._clock = clock
+        prefix = checks.INTERNAL + (f"{partition}." if partition else "")
+        self._notes = self._database[prefix + "state"]
+        self._log = self._database[prefix + "log"]
+        self._machine = b""
+        self._indexes: dict[str, list[IndexSpec]] = {}
+        self._catalogue_version = -1
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._client.close()
+
+    def _state(self) -> Document:
+        with mongo_errors():
+            state = self._notes.find_one({"_id": "state"})
+        if state is None:
+            raise StoreUnavailableError("The BDTR has not been set up yet; start the platform, or wait for it.")
+        return checked_format(state)
+
+    @property
+    def machine(self) -> bytes:
+        """The five bytes in the middle of all ObjectIds that this store gives."""
+        if not self._machine:
+            self._machine = bytes(self._state()["machine"])
+        return self._machine
+
+    @property
+    def seq(self) -> int:
+        """The number of the last committed change."""
+        return int(self._state()["seq"])
+
+    # ------------------------------------------------------------------ catalogue
+
+    def _catalogue(self) -> dict[str, list[IndexSpec]]:
+        """The collections with their declared indexes, read again when they have changed."""
+        with mongo_errors():
+            state = self._notes.find_one({"_id": "state"}, {"catalogue": 1})
+            version = -1 if state is None else state["catalogue"]
+            if version != self._catalogue_version:
+                self._indexes = self.load_catalogue()
+                self._catalogue_version = version
+        return self._indexes
+
+    def load_catalogue(self, session: ClientSession | None = None) -> dict[str, list[IndexSpec]]:
+        rows = self._notes.find({"_id": {"$gte": "collection:", "$lt": "collection;"}}, session=session)
+        return {row["name"]: [spec_from_json(text) for text in row["indexes"]] for row in rows}
+
+    def collections(self) -> list[str]:
+        """The names of all collections: those made through this store and others that hold documents."""
+        known = set(self._catalogue())
+        with mongo_errors():
+            for name in self._database.list_collection_names():
+                is_internal = name.startswith((checks.INTERNAL, "system."))
+                if name not in known and not is_internal and self._database[name].find_one({}, {"_id": 1}) is not None:
+                    known.add(name)
+        return sorted(known)
+
+    def indexes(self, collection: str) -> list[IndexSpec]:
+        """The declared indexes of a collection (without those on ``_id`` and ``contextData.timestamp``)."""
+        return list(self._catalogue().get(collection, ()))
+
+    def _geo_on_server(self, collection: str) -> list[IndexSpec]:
+        """The declared geo indexes that the server has: it has none where a document holds what it cannot take."""
+        declared = [spec for spec in self.indexes(collection) if spec.is_geo]
+        if not declared:
+            return []
+        with mongo_errors():
+            there = self._database[collection].index_information()
+        return [spec for spec in declared if spec.name in there]
+
+    # ------------------------------------------------------------------ queries
+
+    def find(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] | Mapping[str, int] | None = None,
+        skip: int = 0,
+        limit: int | None = None,
+        projection: Any = None,
+        budget: Budget | None = None,
+        now: datetime | None = None,
+        session: ClientSession | None = None,
+    ) -> Iterator[Document]:
+        """The matching documents: in the order of ``sort``, nearest first with ``$near``, else as the server has them.
+
+        Raises:
+            QuerySyntaxError, QueryError, QueryTimeoutError, LimitError: as the query engine does, some of them late.
+        """
+        filter_ = dict(filter or {})
+        order = list(sort.items() if isinstance(sort, Mapping) else sort or ())
+        checks.check_filter(filter_, budget, now if now is not None else self._now())
+        checks.check_name(collection)
+        if order:
+            read_sort(order)
+        if projection:
+            compile_projection(projection, filter_)
+        if limit == 0:
+            return iter(())
+        if not checks.near_by_server(filter_, self._geo_on_server(collection) if find_near(filter_) else ()):
+            return self._find_here(collection, filter_, order, skip, limit, projection, budget, now, session)
+        return self._find_there(collection, filter_, order, skip, limit, projection, budget, session)
+
+    def _find_there(
+        self,
+        collection: str,
+        filter_: Document,
+        order: Sequence[tuple[str, int]],
+        skip: int,
+        limit: int | None,
+        projection: Any,
+        budget: Budget | None,
+        session: ClientSession | None,
+    ) -> Iterator[Document]:
+        budget = budget if budget is not None else Budget()
+        with mongo_errors():
+            cursor = self._database[collection].find(
+                filter_,
+                projection or None,
+                sort=list(order) or None,
+                skip=skip,
+                limit=limit or 0,
+                max_time_ms=_milliseconds(budget),
+                batch_size=BATCH_DOCUMENTS,
+                session=session,
+            )
+        return _taken(cursor, budget)
+
+    def _find_here(
+        self,
+        collection: str,
+        filter_: Document,
+        order: Sequence[tuple[str, int]],
+        skip: int,
+        limit: int | None,
+        projection: Any,
+        budget: Budget | None,
+        now: datetime | None,
+        session: ClientSession | None,
+    ) -> Iterator[Document]:
+        """A ``$near`` without an index of the server: it finds what else must hold, distances are measured here."""
+        budget = budget if budget is not None else Budget()
+        matches = checks.check_filter(filter_, budget, now)
+        near = find_near(filter_)
+        assert near is not None
+        documents = self._find_there(collection, checks.without_near(filter_), (), 0, None, None, budget, session)
+        found = _held((document for document in documents if matches(document)), budget)
+        end = None if limit is None else skip + limit
+        ordered = sort_documents(found, order, end, budget) if order else sort_by_distance(found, near)
+        project = compile_projection(projection, filter_) if projection else None
+        for document in itertools.islice(ordered, skip, end):
+            yield document if project is None else project(document)
+
+    def count(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        skip: int = 0,
+        limit: int | None = None,
+        budget: Budget | None = None,
+        now: datetime | None = None,
+    ) -> int:
+        """How many documents match, after skip and limit."""
+        if limit == 0:
+            return 0
+        filter_ = dict(filter or {})
+        if find_near(filter_) is not None:
+            found = self.find(collection, filter_, skip=skip, limit=limit, budget=budget, now=now)
+            return sum(1 for _ in found)
+        checks.check_filter(filter_, budget, now if now is not None else self._now())
+        options: dict[str, Any] = {"skip": skip} if skip else {}
+        if limit is not None:
+            options["limit"] = limit
+        time_ms = _milliseconds(budget)
+        if time_ms is not None:
+            options["maxTimeMS"] = time_ms
+        with mongo_errors():
+            return self._database[checks.check_name(collection)].count_documents(filter_, **options)
+
+    def distinct(
+        self,
+        collection: str,
+        field: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        budget: Budget | None = None,
+        now: datetime | None = None,
+    ) -> list[Any]:
+        """The different values of a field, arrays unrolled, missing left out."""
+        filter_ = dict(filter or {})
+        checks.check_filter(filter_, budget, now if now is not None else self._now())
+        time_ms = _milliseconds(budget)
+        options: dict[str, Any] = {} if time_ms is None else {"maxTimeMS": time_ms}
+        with mongo_errors():
+            values = self._database[checks.check_name(collection)].distinct(field, filter_, **options)
+        if len(values) > DISTINCT_MAX:
+            raise LimitError(
+                f"The field {field!r} has more than {DISTINCT_MAX} different values: narrow the condition."
+            )
+        return values
+
+    def aggregate(
+        self,
+        collection: str,
+        pipeline: Sequence[Mapping[str, Any]],
+        *,
+        budget: Budget | None = None,
+        now: datetime | None = None,
+        write: Write | None = None,
+    ) -> Iterator[Document]:
+        """The result of a pipeline; ``$out`` and ``$merge`` are carried out by ``write``, and refused without it."""
+        moment = now if now is not None else self._now()
+        budget = budget if budget is not None else Budget()
+        checks.check_pipeline(pipeline, moment, write)
+        checks.check_name(collection)
+        stages = list(pipeline)
+        near = stages[0].get("$geoNear") if stages else None
+        if near is not None and not self._has_geo(collection, near):
+            return self._run_here(collection, stages, self.find(collection, budget=budget), budget, moment, write)
+        outputs = [stages.pop()] if checks.ends_in_output(stages) else []
+        time_ms = _milliseconds(budget)
+        options: dict[str, Any] = {} if time_ms is None else {"maxTimeMS": time_ms}
+        with mongo_errors():
+            cursor = self._database[collection].aggregate(
+                stages, allowDiskUse=True, batchSize=BATCH_DOCUMENTS, **options
+            )
+        rows = _taken(cursor, budget)
+        return self._run_here(collection, outputs, rows, budget, moment, write) if outputs else rows
+
+    def _run_here(
+        self,
+        collection: str,
+        stages: list[Any],
+        documents: Iterable[Document],
+        budget: Budget,
+        now: datetime,
+        write: Write | None,
+    ) -> Iterator[Document]:
+        geo_paths = [spec.paths[0] for spec in self.indexes(collection) if spec.is_geo]
+        return run_pipeline(
+            documents,
+            stages,
+            collection=lambda name: self.find(name, budget=budget),
+            now=now,
+            budget=budget,
+            write=write,
+            geo_path=geo_paths[0] if len(geo_paths) == 1 else None,
+        )
+
+    def _has_geo(self, collection: str, near: Mapping[str, Any]) -> bool:
+        there = self._geo_on_server(collection)
+        key = near.get("key")
+        return any(key in (None, spec.paths[0]) for spec in there) and isinstance(near.get("near"), Mapping)
+
+    def explain(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] | Mapping[str, int] | None = None,
+        limit: int | None = None,
+        now: datetime | None = None,
+    ) -> list[str]:
+        """How the server would carry out a find, one step a line, the last step first."""
+        filter_ = dict(filter or {})
+        checks.check_filter(filter_, None, now if now is not None else self._now())
+        order = list(sort.items() if isinstance(sort, Mapping) else sort or ())
+        lines: list[str] = []
+        if not checks.near_by_server(filter_, self._geo_on_server(collection)):
+            lines.append("measure distances here: the server has no geo index that can answer")
+            filter_ = checks.without_near(filter_)
+        with mongo_errors():
+            plan = self._database[collection].find(filter_, sort=order or None, limit=limit or 0).explain()
+        step = plan.get("queryPlanner", {}).get("winningPlan")
+        while isinstance(step, Mapping):
+            lines.append(" ".join(str(step[part]) for part in ("stage", "indexName", "direction") if part in step))
+            step = step.get("inputStage") or step.get("queryPlan")
+        return lines or ["the server does not say"]
+
+    def stats(self) -> dict[str, Any]:
+        """Sizes and counts, for people and metrics."""
+        with mongo_errors():
+            sizes = self._database.command("dbStats")
+            return {
+                "size_bytes": int(sizes.get("storageSize", 0)) + int(sizes.get("indexSize", 0)),
+                "changes_logged": self._log.count_documents({"k": {"$exists": True}}),
+                "collections": {
+                    name: {
+                        "documents": self._database[name].count_documents({}),
+                        "indexes": [spec.name for spec in self.indexes(name)],
+                    }
+                    for name in self.collections()
+                },
+            }
+
+    # ------------------------------------------------------------------ changes
+
+    def changes(self, after_seq: int, limit: int) -> list[Change]:
+        """The changes of all collections after this number, in order, at most ``limit``.
+
+        As in the relational store: an insert that was deleted since is missing, one that was updated comes as it is now.
+        """
+        found: list[Change] = []
+        with mongo_errors():
+            begun = list(self._log.find({"_id": {"$lte": after_seq}}).sort("_id", -1).limit(1))
+            rows = itertools.chain(begun, self._log.find({"_id": {"$gt": after_seq}}).sort("_id", 1).limit(limit))
+            for row in rows:
+                found += self._changes_of(row, after_seq, limit - len(found))
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+    def _changes_of(self, row: Document, after_seq: int, limit: int) -> list[Change]:
+        seq, name = row["_id"], row["c"]
+        if "k" in row:
+            if seq <= after_seq:
+                return []
+            kind = ChangeKind.UPDATE if row["k"] == KIND_UPDATE else ChangeKind.DELETE
+            document = row.get("d")
+            if document is None and kind == ChangeKind.UPDATE:  # too large to be noted twice
+                document = self._database[name].find_one({"_id": row["id"]})
+            return [Change(seq, kind, name, document, row["id"])]
+        skipped = max(0, after_seq + 1 - seq)
+        if skipped >= row["n"]:
+            return []
+        ids = ids_of_run(row, self.machine)[skipped : skipped + limit]
+        documents = self._database[name].find({"_id": {"$in": ids}})
+        by_id = {_hashable(document["_id"]): document for document in documents}
+        numbered = ((seq + skipped + at, by_id.get(_hashable(id_))) for at, id_ in enumerate(ids))
+        return [
+            Change(number, ChangeKind.INSERT, name, document, document["_id"])
+            for number, document in numbered
+            if document is not None
+        ]
+
+    def positions(self) -> dict[str, int]:
+        """Up to where each consumer has read."""
+        with mongo_errors():
+            rows = self._notes.find({"_id": {"$gte": "consumer:", "$lt": "consumer;"}})
+            return {row["name"]: row["seq"] for row in rows}
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None)
+
+
+def checked_format(state: Document) -> Document:
+    """The state of a partition.
+
+    Raises:
+        ConfigurationError: another version wrote it.
+    """
+    if state["format"] != FORMAT:
+        raise ConfigurationError(
+            f"The BDTR was written in format {state['format']}, this version reads format {FORMAT}: "
+            "start the version of Sofia2 that wrote it, or give another bdtr URL."
+        )
+    return state
+
+
+def ids_of_run(row: Document, machine: bytes) -> list[Any]:
+    """The ids of documents that were inserted together."""
+    if "ids" in row:
+        return list(row["ids"])
+    return [object_id(number, machine) for number in range(row["first"], row["first"] + row["n"])]
+
+
+def _hashable(id_: Any) -> Any:
+    from sib.query.values import hashable
+
+    return id_ if isinstance(id_, ObjectId) else hashable(id_)
+
+
+def _milliseconds(budget: Budget | None) -> int | None:
+    remaining_s = budget.remaining_s() if budget is not None else None
+    return None if remaining_s is None else max(1, int(remaining_s * 1000))
+
+
+def _taken(cursor: Any, budget: Budget) -> Iterator[Document]:
+    with closing(cursor), mongo_errors():
+        for document in cursor:
+            budget.spend()
+            yield document
+
+
+def _held(documents: Iterable[Document], budget: Budget) -> Iterator[Document]:
+    for document in documents:
+        budget.hold()
+        yield document

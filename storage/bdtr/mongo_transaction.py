@@ -1,0 +1,502 @@
+"""One transaction of the writer of a BDTR on MongoDB; the same methods and meanings as the relational one.
+
+Updates are computed here and written as whole documents: so they mean the same on every backend, ``contextData`` stays,
+and an instance is checked before it is stored. What the partition notes (runs of inserts, changes, outcomes, positions)
+is written at the end, in two commands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import bson
+from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
+from bson.regex import Regex
+from pymongo import DeleteMany, InsertOne, ReplaceOne
+
+from sib.errors import DuplicateKeyError, LimitError, StoreError
+from sib.query.budget import Budget
+from sib.query.updater import upsert_seed
+from sib.query.values import hashable
+from storage.bdtr.assembly import assemble, encode_document
+from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
+from storage.bdtr.indexes import with_context
+from storage.bdtr.model import DOCUMENTS_KEPT_MAX, DuplicatesInBatchError, IndexSpec, WriteResult
+from storage.bdtr.mongo_client import mongo_errors
+from storage.bdtr.mongo_reader import KIND_DELETE, KIND_UPDATE
+from storage.bdtr.mongo_session import put
+from storage.bdtr.rewriting import WRITES_MAX, UpdateCommand, Updater
+from storage.bdtr.transaction import WRITE_SLOTS
+from storage.bdtr.unique import sentence, shortened, values_of
+
+if TYPE_CHECKING:
+    from storage.bdtr.mongo import MongoStore
+
+CHUNK_DOCUMENTS = 500
+LOGGED_BYTES_MAX = 12 * 1024 * 1024
+"""A changed document that is larger is not written into the log a second time."""
+
+Document = dict[str, Any]
+
+
+class MongoTransaction:
+    """A context manager: commits on a normal exit, and takes everything back when an exception leaves it.
+
+    Not for several threads. Every method may raise StoreUnavailableError (nothing is known to be stored).
+    """
+
+    def __init__(self, store: MongoStore, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._turn = store.turn
+        self._clock = clock
+        self._log: list[Document] = []
+        self._notes: list[Any] = []
+        self.seq = 0
+        self.last_id = 0
+
+    # ------------------------------------------------------------------ begin and end
+
+    def __enter__(self) -> MongoTransaction:
+        with mongo_errors():
+            state = self._turn.begin()
+            self._store.learn(state)
+        self.seq, self.last_id = state["seq"], state["last_id"]
+        self._start = self.seq, self.last_id
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with mongo_errors():
+                if kind is None and self._has_written():
+                    self._finish()
+                    return
+        except BaseException:
+            self._take_back()
+            raise
+        self._take_back()
+
+    def _has_written(self) -> bool:
+        return bool(self._turn.n_done or self._log or self._notes)
+
+    def _finish(self) -> None:
+        store = self._store
+        if self._log:
+            self._turn.write(
+                store.log, [InsertOne(row) for row in self._log], _deletes(row["_id"] for row in self._log)
+            )
+        state: Document = {"seq": Int64(self.seq), "last_id": Int64(self.last_id)}
+        if store.is_catalogue_changed:
+            state["catalogue"] = store.catalogue_version + 1
+        before = {"seq": Int64(self._start[0]), "last_id": Int64(self._start[1])}
+        self._turn.write(store.notes, [*self._notes, put("state", state)], [put("state", before)])
+        self._turn.commit()
+        store.committed(self.seq, self.last_id)
+
+    def _take_back(self) -> None:
+        with mongo_errors():
+            try:
+                self._turn.take_back()
+            finally:
+                self._store.forget()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Takes back what was done inside it when an exception leaves it, and only that."""
+        n_done, n_logged, n_notes = self._turn.n_done, len(self._log), len(self._notes)
+        seq, last_id = self.seq, self.last_id
+        known = self._store.known()
+        try:
+            yield
+        except BaseException:
+            with mongo_errors():
+                self._turn.take_back_to(n_done)
+                del self._log[n_logged:], self._notes[n_notes:]
+                self.seq, self.last_id = seq, last_id
+                self._store.restore(known)
+            raise
+
+    def declare(self, collection: str, indexes: Sequence[str]) -> None:
+        """Notes a collection and its indexes with this transaction."""
+        self._notes.append(put(f"collection:{collection}", {"name": collection, "indexes": list(indexes)}))
+
+    # ------------------------------------------------------------------ inserts
+
+    def append(
+        self,
+        collection: str,
+        bodies: Sequence[bytes],
+        docs: Sequence[Document],
+        heads: Sequence[bytes],
+        now_ms: int,
+    ) -> int:
+        """Adds instances with generated ids: see ``Transaction.append``."""
+        with mongo_errors():
+            indexes = self._collection(collection)
+            first = max(self.last_id + 1, now_ms // 1000 << COUNTER_BITS)
+            if not bodies:
+                return first
+            if any(spec.unique or spec.is_geo for spec in indexes):
+                whole = with_context(docs, heads, now_ms)
+                self._refuse_duplicates(collection, indexes, whole)
+                self._store.drop_unfit(collection, whole)
+            rows = assemble(bodies, heads, now_ms, first, self._store.machine, self.seq + 1)
+            blobs = [blob for _, blob in rows]
+            self._insert(collection, blobs, {"first": Int64(first)})
+            self.last_id = first + len(blobs) - 1
+        return first
+
+    def _insert(self, collection: str, blobs: Sequence[bytes], ids: Document) -> None:
+        """Writes documents and notes the run; ``ids``: how to find them again."""
+        inserts = [InsertOne(RawBSONDocument(blob)) for blob in blobs]
+        if "first" in ids:
+            first, last = ids["first"], ids["first"] + len(blobs) - 1
+            machine = self._store.machine
+            between = {"$gte": object_id(first, machine), "$lte": object_id(last, machine)}
+            opposites = [DeleteMany({"_id": between})]
+        else:
+            opposites = _deletes(ids["ids"])
+        self._turn.write(self._store.documents(collection), inserts, opposites)
+        self._log.append({"_id": Int64(self.seq + 1), "n": len(blobs), "c": collection, **ids})
+        self.seq += len(blobs)
+
+    def insert_document(self, collection: str, document: Document) -> Any:
+        """Adds one document, with any ``_id`` or a generated one. Returns its id; raises DuplicateKeyError."""
+        return self.insert_documents(collection, [document])[0]
+
+    def insert_documents(self, collection: str, documents: Sequence[Document]) -> list[Any]:
+        """Adds documents as they are; see ``Transaction.insert_documents``."""
+        with mongo_errors():
+            indexes = self._collection(collection)
+            following = max(self.last_id + 1, int(self._clock()) << COUNTER_BITS)
+            whole: list[Document] = []
+            given: list[int] = []
+            for document in documents:
+                if "_id" in document:
+                    if isinstance(document["_id"], (list, Regex, re.Pattern)):
+                        raise StoreError("An _id cannot be an array or a regular expression.")
+                    given.append(len(whole))
+                    whole.append({"_id": document["_id"], **document})
+                else:
+                    whole.append({"_id": object_id(following, self._store.machine), **document})
+                    following += 1
+            encoded = [encode_document(document) for document in whole]
+            whole = [bson.decode(blob) for blob in encoded]
+            self._refuse_duplicates(collection, indexes, whole, given)
+            self._store.drop_unfit(collection, whole)
+            ids = [document["_id"] for document in whole]
+            for start in range(0, len(whole), CHUNK_DOCUMENTS):
+                end = start + CHUNK_DOCUMENTS
+                self._insert(collection, encoded[start:end], {"ids": ids[start:end]})
+            self.last_id = max(self.last_id, following - 1, *(self._own_number(whole[at]["_id"]) for at in given), 0)
+        return ids
+
+    def _own_number(self, id_: Any) -> int:
+        """An id of our own machine that came from outside (a restored copy) must not be given again."""
+        return number_of(id_, self._store.machine) or 0
+
+    def _collection(self, name: str) -> list[IndexSpec]:
+        return self._store.collection(name, self)
+
+    # ------------------------------------------------------------------ duplicates
+
+    def _refuse_duplicates(
+        self, collection: str, indexes: Sequence[IndexSpec], documents: Sequence[Document], given: Sequence[int] = ()
+    ) -> None:
+        """A duplicate is found before it is written: the server would end the whole transaction."""
+        conflicts = self._id_conflicts(collection, documents, given) if given else {}
+        for spec in indexes:
+            if spec.unique:
+                conflicts = {**self._conflicts(collection, spec, documents), **conflicts}
+        if conflicts:
+            raise DuplicatesInBatchError(conflicts[min(conflicts)], conflicts)
+
+    def _id_conflicts(self, collection: str, documents: Sequence[Document], given: Sequence[int]) -> dict[int, str]:
+        conflicts: dict[int, str] = {}
+        seen = set()
+        for chunk in _chunks([documents[at]["_id"] for at in given]):
+            found = self._store.documents(collection).find(
+                {"_id": {"$in": chunk}}, {"_id": 1}, session=self._turn.session
+            )
+            seen |= {hashable(row["_id"]) for row in found}
+        for at in given:
+            key = hashable(documents[at]["_id"])
+            if key in seen:
+                conflicts[at] = (
+                    f"Duplicate value of _id: {shortened([documents[at]['_id']])}. Send an _id that is not stored yet."
+                )
+            seen.add(key)
+        return conflicts
+
+    def _conflicts(
+        self, collection: str, spec: IndexSpec, documents: Sequence[Document], own: frozenset[Any] = frozenset()
+    ) -> dict[int, str]:
+        conflicts: dict[int, str] = {}
+        seen: set[Any] = set()
+        wanted = [values_of(spec, document) for document in documents]
+        for chunk in _chunks(list(documents)):
+            filter_ = _same_values(spec, chunk)
+            stored = self._store.documents(collection).find(filter_, session=self._turn.session)
+            for document in stored:
+                if hashable(document["_id"]) not in own and not _is_left_out(spec, document):
+                    seen |= values_of(spec, document)
+        for at, (document, values) in enumerate(zip(documents, wanted, strict=True)):
+            if _is_left_out(spec, document):
+                continue
+            if values & seen:
+                conflicts[at] = sentence(spec, document)
+            else:
+                seen |= values
+        return conflicts
+
+    # ------------------------------------------------------------------ reads, updates and deletes
+
+    def find(
+        self,
+        collection: str,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int | None = None,
+        now: datetime | None = None,
+        budget: Budget | None = None,
+    ) -> Iterator[Document]:
+        """The matching documents as this transaction has left them."""
+        return self._store.find(
+            collection, filter, sort=sort, limit=limit, now=now, budget=budget, session=self._turn.session
+        )
+
+    def update(
+        self,
+        collection: str,
+        filter: Mapping[str, Any],
+        update: Any,
+        *,
+        multi: bool,
+        upsert: bool = False,
+        array_filters: Sequence[Mapping[str, Any]] = (),
+        replacement: bool = False,
+        keep: Sequence[str] = ("_id", "contextData"),
+        check: Callable[[Document], None] | None = None,
+        now: datetime,
+        budget: Budget | None = None,
+        sort: Sequence[tuple[str, int]] = (),
+        notes_unchanged: bool = False,
+    ) -> WriteResult:
+        """Changes the matching instances: see ``Transaction.update``."""
+        command = UpdateCommand(
+            filter,
+            update,
+            multi,
+            upsert,
+            tuple(array_filters),
+            replacement,
+            tuple(keep),
+            check,
+            now,
+            tuple(sort),
+            notes_unchanged,
+        )
+        result = WriteResult()
+        with mongo_errors():
+            indexes = self._collection(collection)
+            apply = command.updater(budget)
+            ids = self._matching_ids(collection, filter, multi, sort, now, budget)
+            if not ids and upsert:
+                self._upsert(collection, command, apply, result)
+            # With a unique index each document must see what the ones before it have become.
+            size = 1 if any(spec.unique for spec in indexes) else CHUNK_DOCUMENTS
+            for chunk in self._stored(collection, ids, size):
+                self._rewrite(
+                    collection, indexes, command, [(old, command.changed(apply, old)) for old in chunk], result
+                )
+                if budget is not None:
+                    budget.spend(len(chunk))
+        return result
+
+    def _matching_ids(
+        self,
+        collection: str,
+        filter_: Mapping[str, Any],
+        multi: bool,
+        sort: Sequence[tuple[str, int]],
+        now: datetime | None,
+        budget: Budget | None,
+    ) -> list[Any]:
+        found = self._store.find(
+            collection,
+            filter_,
+            sort=sort,
+            limit=None if multi else 1,
+            projection={"_id": 1},
+            now=now,
+            budget=budget,
+            session=self._turn.session,
+        )
+        ids = [document["_id"] for document in itertools.islice(found, WRITES_MAX + 1)]
+        if len(ids) > WRITES_MAX:
+            raise LimitError(f"The write would change more than {WRITES_MAX} instances at once: narrow its condition.")
+        return ids
+
+    def _stored(self, collection: str, ids: Sequence[Any], n_documents: int) -> Iterator[list[Document]]:
+        """The documents with these ids in chunks."""
+        documents = self._store.documents(collection)
+        for chunk in _chunks(ids, n_documents):
+            found = documents.find({"_id": {"$in": chunk}}, session=self._turn.session)
+            by_id = {hashable(document["_id"]): document for document in found}
+            present = [by_id[key] for key in map(hashable, chunk) if key in by_id]
+            if present:
+                yield present
+
+    def _rewrite(
+        self,
+        collection: str,
+        indexes: Sequence[IndexSpec],
+        command: UpdateCommand,
+        chunk: list[tuple[Document, Document]],
+        result: WriteResult,
+    ) -> None:
+        encoded = [(old, encode_document(old), encode_document(new)) for old, new in chunk]
+        result.matched += len(encoded)
+        result.ids += [old["_id"] for old, _, _ in encoded]
+        changed = [(old, before, after, bson.decode(after)) for old, before, after in encoded if after != before]
+        if changed:
+            news = [new for _, _, _, new in changed]
+            own = frozenset(hashable(old["_id"]) for old, _, _, _ in changed)
+            for spec in indexes:
+                conflicts = self._conflicts(collection, spec, news, own) if spec.unique else {}
+                if conflicts:
+                    raise DuplicateKeyError(conflicts[min(conflicts)])
+            self._store.drop_unfit(collection, news)
+            self._turn.write(
+                self._store.documents(collection),
+                [ReplaceOne({"_id": old["_id"]}, RawBSONDocument(after)) for old, _, after, _ in changed],
+                [ReplaceOne({"_id": old["_id"]}, RawBSONDocument(before)) for old, before, _, _ in changed],
+            )
+            self._log_updates(collection, [(new["_id"], after) for _, _, after, new in changed])
+            result.modified += len(changed)
+            _report(result, [old for old, _, _, _ in changed], news)
+        unchanged = [(old, before) for old, before, after in encoded if after == before]
+        if command.notes_unchanged and unchanged:
+            self._log_updates(collection, [(old["_id"], before) for old, before in unchanged])
+            documents = [old for old, _ in unchanged]
+            _report(result, documents, documents)
+
+    def _log_updates(self, collection: str, changes: Sequence[tuple[Any, bytes]]) -> None:
+        for id_, blob in changes:
+            self.seq += 1
+            row: Document = {"_id": Int64(self.seq), "k": KIND_UPDATE, "c": collection, "id": id_}
+            if len(blob) <= LOGGED_BYTES_MAX:
+                row["d"] = RawBSONDocument(blob)
+            self._log.append(row)
+
+    def _upsert(self, collection: str, command: UpdateCommand, apply: Updater, result: WriteResult) -> None:
+        seed = upsert_seed(command.filter, is_replacement=command.replacement)
+        new = apply(seed, command.now, True)
+        if command.check is not None:
+            command.check(new)
+        id_ = self.insert_document(collection, new)
+        result.upserted_id = id_
+        result.ids.append(id_)
+        if result.documents is not None:
+            rest = {name: value for name, value in new.items() if name != "_id"}
+            result.documents.append({"_id": id_, **rest})
+
+    def delete(
+        self,
+        collection: str,
+        filter: Mapping[str, Any],
+        multi: bool = True,
+        *,
+        budget: Budget | None = None,
+        sort: Sequence[tuple[str, int]] = (),
+    ) -> list[Any]:
+        """Deletes the matching instances (the first one without ``multi``). Returns their ids."""
+        with mongo_errors():
+            return self.delete_ids(collection, self._matching_ids(collection, filter, multi, sort, None, budget))
+
+    def delete_ids(self, collection: str, ids: Sequence[Any]) -> list[Any]:
+        """Deletes the instances with these ids, as far as they are there. Returns the ids."""
+        gone: list[Any] = []
+        with mongo_errors():
+            for chunk in self._stored(collection, ids, CHUNK_DOCUMENTS):
+                of_chunk = [document["_id"] for document in chunk]
+                self._turn.write(
+                    self._store.documents(collection), _deletes(of_chunk), [InsertOne(document) for document in chunk]
+                )
+                for id_ in of_chunk:
+                    self.seq += 1
+                    self._log.append({"_id": Int64(self.seq), "k": KIND_DELETE, "c": collection, "id": id_})
+                gone += of_chunk
+        return gone
+
+    # ------------------------------------------------------------------ write ids and positions
+
+    def recall(self, gateway: str, number: int) -> bytes | None:
+        """The outcome of a batch of this gateway that was committed before, or None."""
+        with mongo_errors():
+            row = self._store.notes.find_one({"_id": _slot(gateway, number)}, session=self._turn.session)
+        return bytes(row["outcome"]) if row is not None and row["num"] == number else None
+
+    def remember(self, gateway: str, number: int, outcome: bytes) -> None:
+        """Keeps the outcome of a batch with its commit: the last ``WRITE_SLOTS`` of each gateway."""
+        fields = {"num": Int64(number), "ts_ms": Int64(self._clock() * 1000), "outcome": outcome}
+        self._notes.append(put(_slot(gateway, number), fields))
+
+    def set_position(self, consumer: str, seq: int) -> None:
+        """Remembers up to which change a consumer has read."""
+        self._notes.append(put(f"consumer:{consumer}", {"name": consumer, "seq": Int64(seq)}))
+
+
+def _slot(gateway: str, number: int) -> str:
+    return f"write:{gateway}:{number % WRITE_SLOTS}"
+
+
+def _deletes(ids: Any) -> list[Any]:
+    return [DeleteMany({"_id": {"$in": list(ids)}})]
+
+
+def _chunks(values: Sequence[Any], size: int = CHUNK_DOCUMENTS) -> Iterator[Any]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _same_values(spec: IndexSpec, documents: Sequence[Document]) -> Document:
+    """A filter for stored documents that may have the values of one of these in an index."""
+    from sib.query.paths import values_at
+    from sib.query.values import MISSING
+
+    clauses = []
+    for document in documents:
+        clause = {}
+        for path in spec.paths:
+            values = [None if value is MISSING else value for value in values_at(document, path) or [None]]
+            clause[path] = {"$in": [value for value in values if not isinstance(value, (Regex, re.Pattern))]}
+        clauses.append(clause)
+    if len(spec.paths) == 1:
+        (path,) = spec.paths
+        return {path: {"$in": [value for clause in clauses for value in clause[path]["$in"]]}}
+    return {"$or": clauses}
+
+
+def _is_left_out(spec: IndexSpec, document: Document) -> bool:
+    """Whether a sparse index does not hold the document."""
+    from storage.bdtr.indexes import keys_of
+
+    return spec.sparse and not keys_of(spec, document)[0]
+
+
+def _report(result: WriteResult, before: list[Document], after: list[Document]) -> None:
+    if result.documents is None or result.before is None or len(result.documents) + len(after) > DOCUMENTS_KEPT_MAX:
+        result.documents = result.before = None
+        return
+    result.documents += after
+    result.before += before
