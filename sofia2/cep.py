@@ -156,7 +156,8 @@ def _read_batches(file: str) -> Iterator[tuple[int, list[Any]]]:
     """The JSON values of a file, in batches, each with the number of its first line. Blank lines end a batch."""
     try:
         with sys.stdin.buffer if file == "-" else Path(file).open("rb") as stream:
-            number, lines = 1, []
+            number = 1
+            lines: list[bytes] = []
             for line in stream:
                 if len(line) > LINE_BYTES_MAX:
                     raise FileError(f"{file}:{number + len(lines)}: longer than {LINE_BYTES_MAX} bytes")

@@ -16,6 +16,7 @@ from sib.cep.operators.chains import flatten
 from sib.cep.operators.filters import Filter
 from sib.cep.operators.general import General
 from sib.cep.operators.joins import Join, Side, owner_of, split_condition
+from sib.cep.operators.linear import LinearPattern, is_linear
 from sib.cep.operators.patterns import Pattern
 from sib.cep.operators.sliding import Sliding, SlidingWindow
 from sib.cep.scope import Bound, Scope
@@ -73,7 +74,8 @@ class Builder:
         if len(chain.steps) == 1 and chain.slots[0].is_absent:
             return self._absence(scope, rule.input)
         layouts = [self.layout(stream) for stream in chain.streams]
-        return Built(Pattern(scope, chain, layouts), scope, chain.streams)
+        kind = LinearPattern if is_linear(chain) else Pattern
+        return Built(kind(scope, chain, layouts), scope, chain.streams)
 
     # One stream
 

@@ -19,13 +19,9 @@ class Slot:
     count_max: int | None = 1
     duration_ms: int | None = None
 
-    @property
-    def is_absent(self) -> bool:
-        return self.duration_ms is not None
-
-    @property
-    def is_list(self) -> bool:
-        return (self.count_min, self.count_max) != (1, 1)
+    def __post_init__(self) -> None:
+        self.is_absent = self.duration_ms is not None
+        self.is_list = (self.count_min, self.count_max) != (1, 1)
 
 
 @dataclass
@@ -38,13 +34,9 @@ class FlatStep:
     every_from: int | None = None
     """When this step is done the match begins again at that step (``every`` inside a chain)."""
 
-    @property
-    def is_counted(self) -> bool:
-        return self.slots[0].is_list
-
-    @property
-    def has_absence(self) -> bool:
-        return any(slot.is_absent for slot in self.slots)
+    def __post_init__(self) -> None:
+        self.is_counted = self.slots[0].is_list
+        self.has_absence = any(slot.is_absent for slot in self.slots)
 
 
 @dataclass
