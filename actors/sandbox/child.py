@@ -39,7 +39,7 @@ OUTGOING_BYTES_MAX = 4 * 1024 * 1024
 STALLED_S = 30.0
 """A child that reads nothing for so long, while something waits for it, is ended."""
 DRAIN_S = 1.0
-"""For the rest of the output after the end."""
+"""For the rest of the output, and of the calls, of a program that has ended by itself."""
 STARTUP_OUTPUT_BYTES_MAX = 4096
 
 CallHandler = Callable[[str, Any], Awaitable[Any] | Any]
@@ -76,6 +76,7 @@ class Child:
         self._drained = asyncio.Event()
         self._drained.set()
         self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._channel_ended: asyncio.Future[None] = self._loop.create_future()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._reason: tuple[Reason, str] | None = None
         self._first: int | None = None
@@ -180,6 +181,7 @@ class Child:
         if self._exit.done() or self._reason is not None:
             return
         self._reason = (reason, detail)
+        self._close_channel()
         self._kill_all()
 
     async def wait(self) -> Exit:
@@ -224,11 +226,17 @@ class Child:
         except OSError:
             data = b""
         if not data:  # the program has closed its channel or ended; it may still run
-            self._pause()
-            self._is_closed = True
+            self._close_channel()
             return
         self._reader.feed(data)
         self._take_messages()
+
+    def _close_channel(self) -> None:
+        """Nothing more is read, and nothing is sent."""
+        self._pause()
+        self._is_closed = True
+        if not self._channel_ended.done():
+            self._channel_ended.set_result(None)
 
     def _take_messages(self) -> None:
         try:
@@ -237,7 +245,6 @@ class Child:
                 if not self._is_reading:
                     return
         except ForgedFrameError as error:
-            self._pause()
             self.kill(Reason.PROTOCOL, str(error))
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -401,10 +408,11 @@ class Child:
             await self._ended(self._first)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                await asyncio.gather(*(asyncio.shield(pump.ended) for pump in self._pumps))
+                ends = (self._channel_ended, *(pump.ended for pump in self._pumps))
+                await asyncio.gather(*map(asyncio.shield, ends))
         for pump in self._pumps:
             pump.close()
-        self._pause()
+        self._close_channel()
         self._loop.remove_writer(self._channel)
         for name in list(self._timers):
             self._cancel(name)
@@ -429,7 +437,6 @@ class Child:
 
     def _settle(self, end: Exit) -> None:
         """Everyone who waits learns of the end."""
-        self._is_closed = True
         if not self._ready.done():
             said = self._startup_output.decode(errors="replace").strip()
             self._ready.set_exception(SandboxStartError(f"the sandbox could not be made: {said or end.describe()}"))

@@ -19,6 +19,7 @@ bait: dict[str, Any] = {}
 probes: dict[str, Callable[[], str | None]] = {}
 libc = ctypes.CDLL(None, use_errno=True)
 X86, ARM = {"x86_64": 0, "aarch64": 1}, os.uname().machine
+PTRACE_SEIZE, NOBODY = 0x4206, 2**30  # never a process that exists: it would be stopped
 SYSCALLS = {
     "ptrace": (101, 117),
     "keyctl": (250, 219),
@@ -151,14 +152,14 @@ def users() -> str | None:
 def system_calls() -> str | None:
     """What only attacks need."""
     found = [
-        syscall("ptrace", 16, bait["pid"], 0, 0),
+        syscall("ptrace", PTRACE_SEIZE, NOBODY, 0, 0),
         syscall("keyctl", 0, -3, 1),
         syscall("bpf", 0, 0, 0),
         syscall("io_uring_setup", 1, 0),
         syscall("perf_event_open", 0, 0, -1, -1, 0),
         syscall("memfd_create", 0, 0),
         syscall("unshare", 0x10000000),
-        syscall("process_vm_readv", bait["pid"], 0, 0, 0, 0, 0),
+        syscall("process_vm_readv", NOBODY, 0, 0, 0, 0, 0),
         syscall("userfaultfd", 0),
         syscall("open_by_handle_at", -1, 0, 0),
     ]

@@ -45,7 +45,8 @@ def restrict(*, readable: Iterable[str], writable: Iterable[str], listable: Iter
     """From now on only these files and folders (with what is in them) can be opened. Paths that do not exist are left out.
 
     ``listable``: of these only the names in them. ``writable``: also written, but nothing there can be executed, and no
-    device, socket or fifo made. From version 4 no TCP; from version 6 no signal and no abstract socket across the border. Needs no_new_privs; does nothing without Landlock.
+    device, socket or fifo made. From version 4 no TCP; from version 6 no signal and no abstract socket across the border.
+    Needs no_new_privs; does nothing without Landlock.
     """
     version = abi()
     if not version:
