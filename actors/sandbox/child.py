@@ -53,6 +53,12 @@ def refuse_calls(method: str, payload: Any) -> Any:
     raise ProgramError(f"{method}: there is no platform here, this program runs alone")
 
 
+def _discard(launching: asyncio.Future[launcher.Launched]) -> None:
+    """Nobody wants what has been launched any more."""
+    if not launching.cancelled() and launching.exception() is None:
+        launching.result().discard()
+
+
 class Child:
     """A jailed process. ``start`` gives one that waits; ``run`` makes it a program; ``wait`` gives its end.
 
@@ -105,7 +111,12 @@ class Child:
             SandboxStartError: the jail could not be made; the message has what bubblewrap or the first program said.
         """
         loop = asyncio.get_running_loop()
-        launched = await loop.run_in_executor(launcher.thread, launcher.launch, sandbox, limits, views)
+        launching = loop.run_in_executor(launcher.thread, launcher.launch, sandbox, limits, views)
+        try:
+            launched = await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            launching.add_done_callback(_discard)
+            raise
         child = cls(sandbox, limits, launched)
         try:
             order = confinement.order(sandbox, limits, views, pid=launched.process.pid, imports=imports)
@@ -450,7 +461,7 @@ class Child:
     def _release(self) -> None:
         self._launched.abandon()
         if self._launched.group:
-            self._loop.run_in_executor(launcher.thread, self._launched.group.remove)
+            self._loop.run_in_executor(None, self._launched.group.remove)
         for descriptor in (self._first, self._process):
             if descriptor is not None:
                 os.close(descriptor)

@@ -23,7 +23,8 @@ USER_FIRST = 0x70000000
 USERS_COUNT = 0x0F000000
 NICE = 10
 """For programs whose processor time nothing else bounds."""
-STACK_BYTES = 8 * MEBIBYTE
+STACK_BYTES = 4 * MEBIBYTE
+"""Of each thread: 32 of the usual 8 MiB would be all of the default memory."""
 ADDRESS_SPACE_EXTRA_BYTES = 64 * MEBIBYTE
 """What an interpreter maps without using it: libraries, guard pages."""
 SIGNALS_PENDING_MAX = 256

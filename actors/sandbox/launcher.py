@@ -46,6 +46,16 @@ class Launched:
             return int(orjson.loads(os.read(self.information, _INFORMATION_BYTES_MAX))["child-pid"])
         return None
 
+    def discard(self) -> None:
+        """End it before anything of it was used."""
+        self.process.kill()
+        self.process.wait()
+        self.abandon()
+        os.close(self.output)
+        os.close(self.errors)
+        if self.group:
+            self.group.remove()
+
     def abandon(self) -> None:
         """Close the supervisor's ends except for the two outputs, which are read to their end. Idempotent."""
         self.channel.close()
