@@ -6,6 +6,7 @@ Each function does what its command does and gives its exit status. Also ``pytho
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,9 @@ from sib.errors import SibError
 DONE, WRONG_INPUT = 0, 2
 
 LINES_PER_BATCH = 4_096
+
+GARBAGE_OBJECTS = 100_000
+"""New objects between two looks for garbage: a run makes many that live for a window, and no cycles."""
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
 """Longest line of a file of events or of a table."""
@@ -82,8 +86,8 @@ def run_files(
         engine = compile_rules(
             _read_text(rules), tables={name: list(_read_objects(file)) for name, file in (tables or {}).items()}
         )
-        write = _json_line if as_json else _readable_line
-        _run(engine, events, until_ms, lambda results: out.write(b"".join(map(write, results))))
+        form = _json_lines if as_json else _readable_lines
+        _run(engine, events, until_ms, lambda results: out.write(form(results)))
         out.flush()
     except CepSyntaxError as error:
         _print_problems(rules, error, errors)
@@ -202,25 +206,28 @@ def _read_objects(file: str) -> Iterator[dict[str, Any]]:
 # Printing
 
 
-def _parts(result: Result) -> tuple[Any, str, int, dict[str, Any]]:
-    _, rule, out = result
-    if isinstance(out, Output):
-        return out.rule, out.stream, out.ts_ms, out.data
-    return rule.label, rule.target, out[0], rule.data(out[3])
+def _json_lines(results: Sequence[Result]) -> bytes:
+    lines: list[bytes] = []
+    add, dumps, options = lines.append, orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    for _, rule, out in results:
+        if isinstance(out, Output):
+            value = out.as_dict()
+        else:
+            value = {"rule": rule.label, "stream": rule.target, "ts": out[0], "data": rule.data(out[3])}
+        try:
+            add(dumps(value, None, options))
+        except TypeError:  # a whole number beyond 64 bits
+            add(json.dumps(value, default=str).encode() + b"\n")
+    return b"".join(lines)
 
 
-def _json_line(result: Result) -> bytes:
-    rule, stream, ts, data = _parts(result)
-    value = {"rule": rule, "stream": stream, "ts": ts, "data": data}
-    try:
-        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # a whole number beyond 64 bits
-        return json.dumps(value, default=str).encode() + b"\n"
-
-
-def _readable_line(result: Result) -> bytes:
-    rule, stream, ts, data = _parts(result)
-    return f"{ts}  {stream} (rule {rule})  {json.dumps(data, ensure_ascii=False, default=str)}\n".encode()
+def _readable_lines(results: Sequence[Result]) -> bytes:
+    lines = []
+    for line in _json_lines(results).splitlines():
+        value = json.loads(line)
+        data = json.dumps(value["data"], ensure_ascii=False)
+        lines.append(f"{value['ts']}  {value['stream']} (rule {value['rule']})  {data}\n".encode())
+    return b"".join(lines)
 
 
 def _print_problems(file: str, error: CepSyntaxError, errors: TextIO) -> None:
@@ -257,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "check":
         return check_file(options.file)
+    gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
     return run_files(
         options.rules, options.events, tables=dict(options.table), until_ms=options.until, as_json=options.json
     )

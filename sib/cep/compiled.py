@@ -55,6 +55,10 @@ class CompiledRule:
         self.is_star = rule.select.is_star
         self.names = ("*",) if self.is_star else scope.names
         self.limits = scope.limits
+        items = ", ".join(f"{name!r}: row[{place}]" for place, name in enumerate(self.names))
+        source = "lambda row: dict(row[0])" if self.is_star else f"lambda row: {{{items}}}"
+        self.data: Callable[[tuple[Any, ...]], dict[str, Any]] = eval(source)  # noqa: S307 - names are quoted
+        """The data of an output row."""
         self.rate = Rate(rule.rate, self.limits, has_having=rule.select.having is not None)
         self.dedupe = self._make_dedupe()
         self.is_simple = self.rate.is_open and self.dedupe is None
@@ -103,12 +107,6 @@ class CompiledRule:
     def waits(self) -> bool:
         """Whether time alone can make the rule speak."""
         return self.operator.has_timers or not self.rate.is_open
-
-    def data(self, row: tuple[Any, ...]) -> dict[str, Any]:
-        """The data of an output row."""
-        if self.is_star:
-            return dict(row[0])
-        return dict(zip(self.names, row, strict=True))
 
     def output(self, out: Out) -> Output:
         """The output of an operator's tuple."""

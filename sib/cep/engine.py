@@ -240,11 +240,7 @@ class Engine:
         for first, last in _segments(events) if lane.mixes else [(0, len(events))]:
             part = events[first:last]
             is_end = last == len(events)
-            by_stream: dict[str, list[Event]] = {}
-            for _, stream, event in part:
-                by_stream.setdefault(stream, []).append(event)
-            if len(by_stream) > 1 or not all(map(str.islower, by_stream)):
-                by_stream = _folded(by_stream, part)
+            by_stream = _by_stream(part)
             self._run_segment(lane, by_stream, part, released.watermark if is_end else part[-1][0], results, handed)
 
     def _run_segment(
@@ -297,7 +293,7 @@ class Engine:
         tags = {stream: tag for tag, stream in enumerate(rule.streams)}
         tagged = []
         for _, stream, event in part:
-            tag = tags.get(stream, -1) if stream.islower() else tags.get(stream.casefold(), -1)
+            tag = tags.get(stream.casefold(), -1)
             if tag >= 0:
                 tagged.append((tag, event))
         return tagged
@@ -467,14 +463,16 @@ def _when(result: Result) -> tuple[int, int]:
     return result[0], result[1].rule.number
 
 
-def _folded(by_stream: dict[str, list[Event]], part: Sequence[Raw]) -> dict[str, list[Event]]:
-    """By stream, with names in lower case, where a stream may have come under several spellings."""
-    if len({stream.casefold() for stream in by_stream}) == len(by_stream):
-        return {stream.casefold(): events for stream, events in by_stream.items()}
-    folded: dict[str, list[Event]] = {}
+def _by_stream(part: Sequence[Raw]) -> dict[str, list[Event]]:
+    """Events by stream, with names in lower case, as a stream may come under several spellings."""
+    names = {raw[1] for raw in part}
+    if len(names) == 1:
+        return {names.pop().casefold(): [raw[2] for raw in part]}
+    folded = {name: name.casefold() for name in names}
+    by_stream: dict[str, list[Event]] = {name: [] for name in folded.values()}
     for _, stream, event in part:
-        folded.setdefault(stream.casefold(), []).append(event)
-    return folded
+        by_stream[folded[stream]].append(event)
+    return by_stream
 
 
 def _segments(events: Sequence[Raw]) -> list[tuple[int, int]]:

@@ -80,12 +80,15 @@ class Absence(Operator):
             "  except TypeError:\n"
             "   k = frozen_key(k)\n"
             "   known = get(k)\n"
-            "  if known is None and not admit(): continue\n"
-            "  last[k] = (ts, n, e)\n"
-            "  if known is None or (mute and k in mute):\n"
+            "  if known is None or mute:\n"
+            "   if known is not None and k not in mute:\n"
+            "    last[k] = (ts, n, e)\n"
+            "    continue\n"
+            "   if known is None and not admit(): continue\n"
             "   mute.discard(k)\n"
             "   heappush(H, (ts + D, n, k))\n"
             "   if H[0][0] < due: due = H[0][0]\n"
+            "  last[k] = (ts, n, e)\n"
             " state['arrivals'] = n\n"
         )
 

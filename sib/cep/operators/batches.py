@@ -14,7 +14,7 @@ from typing import Any
 from sib.cep.language import ast
 from sib.cep.operators.base import BY_EVENT, Operator, Out
 from sib.cep.operators.filters import Prefilter
-from sib.cep.operators.groups import Groups
+from sib.cep.operators.growing import GrowingGroups
 from sib.cep.scope import Scope
 from sib.cep.streams import Event
 
@@ -27,7 +27,7 @@ class _Batches(Operator):
     def __init__(self, scope: Scope, filters: Sequence[ast.Expression], key_paths: Sequence[ast.Path]) -> None:
         super().__init__(scope)
         self._prefilter = Prefilter(scope, filters)
-        self._groups = Groups(scope, tuple(key_paths))
+        self._groups = GrowingGroups(scope, tuple(key_paths))
         self.state = {"on": set()}
         is_edge = scope.rule.rate is not None and scope.rule.rate.kind == "change" and scope.having is not None
         self._edges = is_edge
@@ -132,7 +132,10 @@ class Hopping(_Batches):
             merged = {}
             for groups in inside:
                 for key, group in groups.items():
-                    self._groups.merge(merged.setdefault(key, self._groups.new()), group)
+                    together = merged.get(key)
+                    if together is None:
+                        together = merged[key] = self._groups.new()
+                    self._groups.merge(together, group)
         if not self._partitions or not self.scope.rule.select.limit:
             return self._groups.finish(merged.items(), end, self._on)
         by_partition: dict[Any, list[Any]] = {}

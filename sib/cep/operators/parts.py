@@ -75,14 +75,15 @@ class AggregateParts:
         return lines
 
     def enter(self) -> list[str]:
-        """Code that takes the event into the group."""
+        """Code that takes the event into the group. The second slot of a sum counts the nulls."""
         lines = []
         if self.has_queue:
             values = "".join(f"v{index}, " for index in range(len(self.arguments)))
-            lines.append(f"s[0].append((p, {values}))")
+            lines.append(f"q.append((p, {values}))")
         for argument, slot in self._sums.items():
-            total = f" s[{slot}] += v{argument}" if self.arguments[argument][1] else " pass"
-            lines += [f"if v{argument} is not None:", total, f" s[{slot + 1}] += 1"]
+            lines += [f"if v{argument} is None: s[{slot + 1}] += 1"]
+            if self.arguments[argument][1]:
+                lines += [f"else: t{slot} += v{argument}", f"s[{slot}] = t{slot}"]
         for call, slot in zip(self.scope.aggregates, self._places, strict=True):
             argument_number = self._argument(call)
             if call.name in ("min", "max"):
@@ -100,19 +101,22 @@ class AggregateParts:
         return lines
 
     def leave(self) -> list[str]:
-        """Code that lets go what stands at or before ``lim``."""
+        """Code that lets go what stands at or before ``lim``; sums start anew when nothing is left."""
         lines = []
         if self.has_queue:
             body = []
             for argument, slot in self._sums.items():
-                body.append(f"if x[{argument + 1}] is not None:")
-                body.append(f" s[{slot + 1}] -= 1")
+                body += [f"w = x[{argument + 1}]", f"if w is None: s[{slot + 1}] -= 1"]
                 if self.arguments[argument][1]:
-                    body.append(f" s[{slot}] = s[{slot}] - x[{argument + 1}] if s[{slot + 1}] else 0")
+                    body.append(f"else: t{slot} -= w")
             for call, slot in zip(self.scope.aggregates, self._places, strict=True):
                 if call.name in ("stddev", "median", "percentile", "distinctcount"):
                     body.append(f"s[{slot}].remove(x[{(self._argument(call) or 0) + 1}])")
+            totals = [slot for argument, slot in self._sums.items() if self.arguments[argument][1]]
+            lines += [f"t{slot} = s[{slot}]" for slot in totals]
             lines += ["q = s[0]", "while q and q[0][0] <= lim:", " x = q.popleft()", *(f" {line}" for line in body)]
+            if totals:
+                lines.append("if not q: " + " = ".join(f"t{slot}" for slot in totals) + " = 0")
         for call, slot in zip(self.scope.aggregates, self._places, strict=True):
             if call.name in ("min", "max"):
                 lines += [f"m = s[{slot}]", "while m and m[0][0] <= lim: m.popleft()"]
@@ -125,24 +129,25 @@ class AggregateParts:
             argument = self._argument(call)
             match call.name:
                 case "count":
-                    source = "len(s[0])" if argument is None else f"s[{slot + 1}]"
+                    source = "len(q)" if argument is None else f"len(q) - s[{slot + 1}]"
                 case "sum":
-                    source = f"s[{slot}] if s[{slot + 1}] else None"
+                    source = f"t{slot} if len(q) != s[{slot + 1}] else None"
                 case "avg":
-                    source = f"s[{slot}] / s[{slot + 1}] if s[{slot + 1}] else None"
+                    lines.append(f"n = len(q) - s[{slot + 1}]")
+                    source = f"t{slot} / n if n else None"
                 case "min" | "max":
                     source = f"s[{slot}][0][1] if s[{slot}] else None"
                 case "first":
-                    source = f"s[0][0][{(argument or 0) + 1}] if s[0] else None"
+                    source = f"q[0][{(argument or 0) + 1}] if q else None"
                 case "last":
-                    source = f"s[0][-1][{(argument or 0) + 1}] if s[0] else None"
+                    source = f"q[-1][{(argument or 0) + 1}] if q else None"
                 case _:
                     source = f"s[{slot}].value()"
             lines.append(f"A{index} = {source}")
         return lines
 
     def refresh(self) -> list[str]:
-        """Code that sums anew, so that rounding errors do not outlive a window."""
+        """Code that sums anew, so that rounding errors do not outlive a few windows. Stands behind :meth:`leave`."""
         lines = []
         for argument, slot in self._sums.items():
             if self.arguments[argument][1]:

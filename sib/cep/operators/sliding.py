@@ -1,15 +1,17 @@
 """Sliding windows that are fast: ``time``, ``length``, ``externalTime``; see :mod:`.general` for the others.
 
 Each arriving event gives an output for its group. The whole step is one generated function. A group lets go of old
-events when it is looked at, and all groups are looked at once per window length, which also sums anew and forgets empty
+events when it is looked at, and all groups are looked at every few window lengths, which also sums anew and forgets empty
 groups; both happen at event times, never at batch ends, so the answers do not depend on how events were batched.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sib.cep.language import ast
@@ -18,6 +20,9 @@ from sib.cep.operators.filters import Prefilter
 from sib.cep.operators.parts import AggregateParts, indent
 from sib.cep.scope import Scope
 from sib.cep.streams import Event
+
+SWEEP_WINDOWS = 4
+"""So many window lengths lie between two looks at all groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,10 @@ class Sliding(Operator):
             partition = scope.key_source(scope.partition_paths, generator)
             lines.append(f"if is_null_key({partition}, {parts_of_key}): continue")
         lines += self._place(generator)
-        place = len(lines)
         lines.append(f"k = {scope.key_source(key_paths, generator)}")
-        lines += ["try:", " s = S.get(k)", "except TypeError:", " k = frozen_key(k)", " s = S.get(k)"]
+        lines += ["try:", " s = get(k)", "except TypeError:", " k = frozen_key(k)", " s = get(k)"]
         lines += ["if s is None:", " s = new_group(k)", " if s is None: continue"]
-        lines += parts.read() + parts.enter() + parts.leave() + parts.result()
+        lines += parts.read() + parts.leave() + parts.enter() + parts.result()
         emit = self._emit(row_fast, row_safe)
         if having is not None:
             lines += ["try:", f" ok = {having_fast}", "except FAILURES:", f" ok = {having_safe} is True", "if ok:"]
@@ -83,9 +87,8 @@ class Sliding(Operator):
                 lines += [f" {line}" for line in emit]
         else:
             lines += emit
-        sweep = ["if p > DUE[0]: sweep(p)"] if self._window.kind == "time" else []
-        source = "def step(b, S, C, ON, DUE, sweep):\n out = []\n for e in b:\n  ts = e[0]\n"
-        source += indent([*lines[:place], *sweep, *lines[place:]], 2) + " return out\n"
+        source = "def step(b, get, C, ON):\n out = []\n for e in b:\n  ts = e[0]\n"
+        source += indent(lines, 2) + " return out\n"
         expire = "def expire(s, lim):\n" + indent([*parts.leave(), *parts.refresh(), f"return {parts.empty()}"], 1)
         self._expire = scope.namespace.function(expire, "expire")
         return scope.namespace.function(source, "step")
@@ -128,12 +131,18 @@ class Sliding(Operator):
         if not events:
             return []
         state = self.state
-        if state["due"] is None:
-            state["due"] = [None]
-            if self._window.kind == "time":
-                state["due"] = [events[0][0] + self._window.size]
-        outs: list[Out] = self._step(events, state["groups"], state["counts"], state["on"], state["due"], self._sweep)
         state["held"] += len(events)
+        if state["due"] is None:
+            state["due"] = events[0][0] + SWEEP_WINDOWS * self._window.size
+        get, counts, on = state["groups"].get, state["counts"], state["on"]
+        outs: list[Out] = []
+        if self._window.kind == "time":
+            while events and events[-1][0] > state["due"]:
+                cut = bisect_right(events, state["due"], key=itemgetter(0))
+                outs += self._step(events[:cut], get, counts, on)
+                self._sweep(events[cut][0])
+                events = events[cut:]
+        outs += self._step(events, get, counts, on)
         if state["held"] > self.limits.events:
             self._bound()
         return outs
@@ -149,7 +158,7 @@ class Sliding(Operator):
         groups = self.state["groups"]
         for key in [key for key, group in groups.items() if self._expire(group, place - self._window.size)]:
             del groups[key]
-        self.state["due"][0] = place + self._window.size
+        self.state["due"] = place + SWEEP_WINDOWS * self._window.size
         self.state["held"] = self.held()
 
     def held(self) -> int:
