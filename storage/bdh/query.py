@@ -20,6 +20,7 @@ from sqlglot import exp
 
 from sib.errors import (
     LimitError,
+    NotConfiguredError,
     QueryError,
     QueryTimeoutError,
     SqlSyntaxError,
@@ -79,7 +80,7 @@ class HistoryQueries:
     def __init__(
         self,
         files: HistoryFiles,
-        manifest: HistoryManifest,
+        manifest: HistoryManifest | None,
         lookup: Callable[[str], Ontology],
         store_of: StoreOf = lambda _: None,
         *,
@@ -90,7 +91,7 @@ class HistoryQueries:
 
         Args:
             files: where history lies.
-            manifest: which files count.
+            manifest: which files count; None if it is always said which to read.
             lookup: the ontology of a name; raises OntologyNotFoundError, or AuthorizationError to refuse a read.
             store_of: the BDTR of an ontology, None if it has none.
             memory_bytes: see ``MEMORY_BYTES``.
@@ -223,7 +224,7 @@ class HistoryQueries:
             return scan(source.files, source.layout, self._files, self._schema_of)
         view = open_view(
             source.ontology.name,
-            self._manifest,
+            self._named(),
             self._store_of(source.ontology.name),
             needed,
             with_files=source.scope is not Scope.REAL_TIME,
@@ -243,6 +244,11 @@ class HistoryQueries:
         moment = constant(source.as_of)
         time_ = f"{quote(CONTEXT)}.{quote('timestamp')}"
         return f"SELECT * FROM ({select}) WHERE {time_} <= TIMESTAMP '{moment}'"
+
+    def _named(self) -> HistoryManifest:
+        if self._manifest is None:
+            raise NotConfiguredError("There is no manifest of the history here: say which files to read.")
+        return self._manifest
 
     def _schema_of(self, record: HistoryFileRecord) -> pa.Schema:
         found = self._schemas.get(record.layout)
@@ -284,7 +290,7 @@ class HistoryQueries:
         source = table_statement(self._lookup(ontology), needed, condition).sources[0]
         with self._connection(time_limit_s) as connection:
             times = self._needed(source, lambda node: _constant(connection, node))
-        return open_view(ontology, self._manifest, self._store_of(ontology), times).files
+        return open_view(ontology, self._named(), self._store_of(ontology), times).files
 
 
 def table_statement(
