@@ -27,7 +27,7 @@ class SubscriptionIndex:
 
     def __init__(self) -> None:
         self._filters: dict[str, Mapping[str, Any]] = {}
-        self._everything: list[str] = []
+        self._everything: dict[str, None] = {}
         self._equalities: dict[str, _Equalities] = {}
         self._thresholds: dict[str, _Thresholds] = {}
         self._others: dict[str, Matcher] = {}
@@ -48,7 +48,7 @@ class SubscriptionIndex:
         self.remove(subscription)
         self._filters[subscription] = condition
         if not condition:
-            self._everything.append(subscription)
+            self._everything[subscription] = None
             return
         path, operand = _best_key(condition)
         if path is None:
@@ -66,15 +66,16 @@ class SubscriptionIndex:
         if condition is None:
             return
         if not condition:
-            self._everything.remove(subscription)
+            del self._everything[subscription]
         elif subscription in self._others:
             del self._others[subscription]
         else:
-            for group in (self._equalities, self._thresholds):
-                for path in list(group):
-                    group[path].remove(subscription)
-                    if not group[path]:
-                        del group[path]
+            path, operand = _best_key(condition)
+            assert path is not None
+            keyed: dict[str, Any] = self._thresholds if isinstance(operand, Mapping) else self._equalities
+            keyed[path].remove(subscription)
+            if not keyed[path]:
+                del keyed[path]
 
     def match(
         self, instances: Sequence[Document | None], whole: Callable[[int], Document]
@@ -174,21 +175,24 @@ class _Equalities:
     def __init__(self, path: str) -> None:
         self._read = _reader(path)
         self._by_value: dict[tuple[bool, Any], dict[str, Matcher | None]] = {}
+        self._value_of: dict[str, tuple[bool, Any]] = {}
         self._exact: dict[str, Matcher] = {}
 
     def __len__(self) -> int:
         return len(self._exact)
 
     def add(self, subscription: str, value: Any, check: Matcher | None, exact: Matcher) -> None:
-        self._by_value.setdefault((type(value) is str, value), {})[subscription] = check
+        key = self._value_of[subscription] = type(value) is str, value
+        self._by_value.setdefault(key, {})[subscription] = check
         self._exact[subscription] = exact
 
     def remove(self, subscription: str) -> None:
         if self._exact.pop(subscription, None):
-            for value, subscriptions in list(self._by_value.items()):
-                subscriptions.pop(subscription, None)
-                if not subscriptions:
-                    del self._by_value[value]
+            key = self._value_of.pop(subscription)
+            subscriptions = self._by_value[key]
+            del subscriptions[subscription]
+            if not subscriptions:
+                del self._by_value[key]
 
     def candidates(self, instance: Document) -> Candidates:
         value = self._read(instance)
@@ -208,6 +212,7 @@ class _Thresholds:
     def __init__(self, path: str) -> None:
         self._read = _reader(path)
         self._limits: dict[str, list[tuple[float, str]]] = {}
+        self._limit_of: dict[str, tuple[str, float]] = {}
         self._exact: dict[str, Matcher] = {}
 
     def __len__(self) -> int:
@@ -215,12 +220,14 @@ class _Thresholds:
 
     def add(self, subscription: str, operator: str, limit: float, exact: Matcher) -> None:
         bisect.insort(self._limits.setdefault(operator, []), (limit, subscription))
+        self._limit_of[subscription] = operator, limit
         self._exact[subscription] = exact
 
     def remove(self, subscription: str) -> None:
         if self._exact.pop(subscription, None):
-            for operator, limits in self._limits.items():
-                self._limits[operator] = [item for item in limits if item[1] != subscription]
+            operator, limit = self._limit_of.pop(subscription)
+            limits = self._limits[operator]
+            del limits[bisect.bisect_left(limits, (limit, subscription))]
 
     def candidates(self, instance: Document) -> Candidates:
         value = self._read(instance)

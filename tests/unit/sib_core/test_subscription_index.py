@@ -1,5 +1,7 @@
 """The index of subscriptions gives the same answer as matching every condition by itself."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,3 +116,35 @@ def test_positions_without_an_instance_are_passed_over():
     index.remove("never")
     assert "all" not in index
     assert index.match([{"x": 1}], lambda _: {}) == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda number: {"x": number},
+        lambda number: {"x": "same"},
+        lambda number: {"x": {"$gt": number}},
+        lambda number: {f"x.p{number}": 1},
+        lambda number: {},
+    ],
+)
+def test_thousands_of_subscriptions_end_without_looking_at_each_other(condition):
+    """A session with 10,000 subscriptions leaves: the partition serves nobody else until they are out."""
+    index = SubscriptionIndex()
+    for number in range(2000):
+        index.add(f"s{number}", condition(number))
+    steps = 0
+
+    def count(*_):
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        for number in range(2000):
+            index.remove(f"s{number}")
+    finally:
+        sys.setprofile(None)
+    assert len(index) == 0
+    assert found_by(index, [{"x": 1}]) == {}
+    assert steps < 2000 * 100
