@@ -15,7 +15,8 @@ from actors import logs
 from actors.config import PlatformConfig
 from actors.metrics import Samples, merge_samples
 from actors.ray_metrics import RayMetrics
-from actors.runtime import Ref, spawn
+from actors.roster import roster, spawn_all
+from actors.runtime import ActorGoneError, Ref
 from sib.errors import SibError
 from storage.bdc.bdc import open_bdc
 
@@ -26,8 +27,6 @@ WATCH_S = 0.2
 TICK_S = 1.0
 PUBLISH_S = 10.0
 STATUS_TIMEOUT_S = 2.0
-QUERY_THREADS = 8
-"""Queries at work in one worker; more wait."""
 
 
 class Platform:
@@ -37,7 +36,7 @@ class Platform:
         logs.configure(config.data, name)
         self._config = config
         self._bdc = open_bdc(config.bdc_url)
-        self._kinds: dict[str, str] = {}
+        self._kinds = {entry.name: entry.kind for entry in roster(config.topology)}
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
         self._versions: dict[str, int] = {}
@@ -45,30 +44,17 @@ class Platform:
 
     async def _start(self) -> None:
         config, topology = self._config, self._config.topology
-        for name in topology.session_shards:
-            self._spawn("actors.sessions:SessionShard", name)
-        for name in topology.partitions:
-            self._spawn("actors.partition:OntologyPartition", name)
-        for name in topology.query_workers:
-            self._spawn("actors.query:QueryWorker", name, threads=QUERY_THREADS)
-        for name in topology.mqtt_gateways:
-            self._spawn("actors.gateway.nodes:MqttGateway", name, is_async=True)
-        for name in topology.http_gateways:
-            self._spawn("actors.gateway.http_nodes:HttpGateway", name, is_async=True)
-        for name in topology.serve_gateways:
-            self._spawn("actors.gateway.relay:GatewayRelay", name, is_async=True)
-        await asyncio.gather(*(Ref(name).call("ready") for name in topology.mqtt_gateways + topology.http_gateways))
+        # Whoever started us has started them, too; after a crash of ours they are found.
+        spawn_all(config)
+        gateways = topology.mqtt_gateways + topology.http_gateways
         others = (*topology.session_shards, *topology.partitions, *topology.query_workers)
-        await asyncio.gather(*(Ref(name).call("stats") for name in others))
+        await asyncio.gather(*(_until_answered(name, "ready") for name in gateways))
+        await asyncio.gather(*(_until_answered(name, "stats") for name in others))
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._watch(name)) for name in self._kinds]
         self._tasks += [loop.create_task(self._tick(name)) for name in others]
         self._tasks.append(loop.create_task(self._publish_metrics()))
         log.info("the platform %s is ready", config.data)
-
-    def _spawn(self, path: str, name: str, *, threads: int = 1, is_async: bool = False) -> None:
-        spawn(path, name, name, self._config, threads=threads, is_async=is_async)
-        self._kinds[name] = path.partition(":")[2]
 
     async def ready(self) -> None:
         """Returns when every actor works and every listener accepts.
@@ -161,6 +147,18 @@ class Platform:
         parts: list[Samples] = [result for result in results if isinstance(result, dict)]
         parts += [_actor_samples(actor) for actor in (await self.status())["actors"]]
         return merge_samples(parts)
+
+
+async def _until_answered(name: str, method: str) -> None:
+    """Call an actor that may be restarting just now; one that has ended for good is an error."""
+    while True:
+        try:
+            await Ref(name).call(method)
+            return
+        except ActorGoneError as error:
+            if error.is_final:
+                raise
+        await asyncio.sleep(WATCH_S)
 
 
 async def _call(name: str, method: str) -> Any:

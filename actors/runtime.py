@@ -43,6 +43,8 @@ class ActorGoneError(SibError):
     """The actor died or restarts: the call may or may not have run. Retry it if that is harmless."""
 
     code, status, is_retryable = "platform.actor_gone", 503, True
+    is_final = False
+    """It has ended for good: its constructor failed, or it was ended."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ def _translate(error: Exception) -> Exception:
     import ray
 
     if isinstance(error, ray.exceptions.RayActorError | ray.exceptions.GetTimeoutError):
-        return ActorGoneError(f"the actor did not answer ({type(error).__name__}); try again")
+        gone = ActorGoneError(f"the actor did not answer ({type(error).__name__}); try again")
+        gone.is_final = isinstance(error, ray.exceptions.ActorDiedError)
+        return gone
     return error
 
 

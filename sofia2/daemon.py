@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -37,6 +38,7 @@ ENDED_S = 8.0
 LOCK_WAIT_S = 0.3
 """How long a lock is waited for: whoever only looks whether it is held has it for a moment."""
 CONTROL_BYTES_MAX = 64 * 1024
+OPEN_FILES = 1 << 20
 
 
 class StartError(Exception):
@@ -231,10 +233,10 @@ class Daemon:
         write_private(self._folder.token, secrets.token_hex(32))
 
     async def _start_platform(self) -> None:
-        from actors import runtime
+        from actors.roster import spawn_all
 
         report("progress", text="starting the actors")
-        platform = runtime.spawn("actors.platform:Platform", PLATFORM, PLATFORM, self._config, is_async=True)
+        platform = spawn_all(self._config)
         ready = asyncio.ensure_future(self._ready(platform))
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -391,6 +393,13 @@ def _take_lock(folder: RunFolder, inherited: int | None) -> IO[str]:
     return file
 
 
+def _allow_many_files() -> None:
+    """Each connection is an open file; the usual soft limit of 1,024 is meant for programs of another age."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> None:
     """Entry of the daemon process."""
     arguments = _parse_arguments()
@@ -400,6 +409,7 @@ def main() -> None:
     try:
         with _take_lock(folder, arguments.lock_fd):
             config = config_from_json(folder.config.read_text())
+            _allow_many_files()
             asyncio.run(Daemon(folder, config, is_with_parent=arguments.with_parent).run())
     except StartError as error:
         report("failed", status=error.status, text=error.message)
