@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from actors.sandbox.sandbox import Level
     from actors.sandbox.selftest import Report
 
-OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+OUTPUT_BYTES_MAX = 8 * 1024 * 1024
 """What one run may print; a KP's log keeps less, but a KP is not ended for it."""
 FOLDER = "/kp"
 """Where a KP's own files are, inside."""

@@ -25,8 +25,6 @@ ACCOUNTING_V1 = "cpuacct"
 PERIOD_US = 100_000
 QUOTA_US_MIN = 1000
 """The kernel refuses less."""
-HELPERS_PROCESSES = 4
-"""bubblewrap's own, and the shell before it."""
 HELPERS_MEMORY_BYTES = 8 * 1024 * 1024
 REMOVE_TRIES, REMOVE_PAUSE_S = 40, 0.005
 _PREFIX = "sofia2-sandbox-"
@@ -68,8 +66,8 @@ class Cgroups(Protocol):
 
     version: int
 
-    def create(self, limits: Limits) -> Cgroup:
-        """A new group with these limits. OSError: refused."""
+    def create(self, limits: Limits, *, helpers: int = 0) -> Cgroup:
+        """A new group with these limits; ``helpers`` processes in it are not the program's. OSError: refused."""
 
 
 def find_cgroups(root: Path = ROOT, own: str | None = None) -> Cgroups | None:
@@ -119,7 +117,7 @@ class CgroupsV2:
         self._base = base
         self._is_prepared = False
 
-    def create(self, limits: Limits) -> Cgroup:
+    def create(self, limits: Limits, *, helpers: int = 0) -> Cgroup:
         if not self._is_prepared:
             sweep(self._base)
             if not set(CONTROLLERS) <= set(_read(self._base / "cgroup.subtree_control").split()):
@@ -129,7 +127,7 @@ class CgroupsV2:
         folder.mkdir()
         try:
             _write(folder / "memory.max", str(memory_bytes(limits)))
-            _write(folder / "pids.max", str(limits.processes + HELPERS_PROCESSES))
+            _write(folder / "pids.max", str(limits.processes + helpers))
             _write(folder / "cpu.max", f"{quota_us(limits)} {PERIOD_US}")
             for name, value in (
                 ("memory.swap.max", "0"),
@@ -181,7 +179,7 @@ class CgroupsV1:
         self._bases = bases
         self._is_prepared = False
 
-    def create(self, limits: Limits) -> Cgroup:
+    def create(self, limits: Limits, *, helpers: int = 0) -> Cgroup:
         if not self._is_prepared:
             for base in self._bases.values():
                 sweep(base)
@@ -196,7 +194,7 @@ class CgroupsV1:
             _write(folders["memory"] / "memory.limit_in_bytes", memory)
             with contextlib.suppress(OSError):  # absent when swap is not accounted
                 _write(folders["memory"] / "memory.memsw.limit_in_bytes", memory)
-            _write(folders["pids"] / "pids.max", str(limits.processes + HELPERS_PROCESSES))
+            _write(folders["pids"] / "pids.max", str(limits.processes + helpers))
             _write(folders["cpu"] / "cpu.cfs_period_us", str(PERIOD_US))
             _write(folders["cpu"] / "cpu.cfs_quota_us", str(quota_us(limits)))
         except OSError:

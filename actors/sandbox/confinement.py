@@ -56,6 +56,11 @@ def environment() -> dict[str, str]:
     }
 
 
+def helpers(sandbox: Sandbox) -> int:
+    """Processes beside the program: bubblewrap outside, and as process 1 of the namespace."""
+    return 2 if sandbox.level is Level.FULL else 0
+
+
 def launch(sandbox: Sandbox, *, channel: int, arguments: int, joins: Sequence[Path]) -> Launch:
     """The command that makes a child. ``channel`` and ``arguments``: descriptors that it inherits."""
     if sandbox.level is Level.FULL:
@@ -78,7 +83,7 @@ def bwrap_arguments(sandbox: Sandbox, views: Sequence[View], *, information: int
 def _bwrap_parts(sandbox: Sandbox, views: Sequence[View], information: int) -> Iterator[str]:
     yield from ("--die-with-parent", "--new-session", "--info-fd", str(information))
     yield from ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
-    if sandbox.is_root:
+    if sandbox.has_own_users:
         yield from ("--cap-drop", "ALL")
         for capability in _CAPABILITIES:
             yield from ("--cap-add", capability)
@@ -116,7 +121,7 @@ def order(
 ) -> dict[str, Any]:
     """What the first program is told. ``pid``: the launched process. ``imports``: modules to import before it is ready."""
     is_full = sandbox.level is Level.FULL
-    uid = USER_FIRST + pid % USERS_COUNT if sandbox.is_root else None
+    uid = USER_FIRST + pid % USERS_COUNT if sandbox.has_own_users else None
     program = build_filter(has_namespaces=is_full, can_fork=sandbox.can_fork(limits))
     return {
         "work": {"bytes": limits.disk_bytes, "inodes": limits.inodes} if is_full else None,
@@ -156,10 +161,10 @@ def _resource_limits(sandbox: Sandbox, limits: Limits) -> dict[str, int]:
 
 def _processes_of_this_user(sandbox: Sandbox) -> int:
     """Tasks that count as the child's: none when its user is its own, bubblewrap's in a user namespace, else all of ours."""
-    if sandbox.is_root:
+    if sandbox.has_own_users:
         return 0
     if sandbox.level is Level.FULL:
-        return 2
+        return helpers(sandbox)
     count, user = 0, os.getuid()
     for folder in Path("/proc").glob("[0-9]*/task"):
         try:

@@ -79,7 +79,7 @@ def launch(sandbox: Sandbox, limits: Limits, views: Sequence[View]) -> Launched:
     inherited = [inner.fileno(), arguments, information_inner]
     group: Cgroup | None = None
     try:
-        group = sandbox.cgroups.create(limits) if sandbox.cgroups else None
+        group = sandbox.cgroups.create(limits, helpers=confinement.helpers(sandbox)) if sandbox.cgroups else None
         command = confinement.launch(
             sandbox, channel=inner.fileno(), arguments=arguments, joins=group.joins() if group else ()
         )

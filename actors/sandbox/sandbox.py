@@ -15,6 +15,8 @@ from actors.sandbox.errors import SandboxUnavailableError
 from actors.sandbox.inside import landlock
 from actors.sandbox.limits import Limits
 
+_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21
+
 
 class Level(IntEnum):
     """How well programs are isolated. KPs and script rules run at 2 or better."""
@@ -34,7 +36,8 @@ class Sandbox:
     level: Level
     bwrap: Path | None = None
     cgroups: Cgroups | None = None
-    is_root: bool = False
+    has_own_users: bool = False
+    """Each program runs as a user of its own: the platform is root, with the capabilities for it."""
     landlock_abi: int = 0
 
     def can_fork(self, limits: Limits) -> bool:
@@ -63,7 +66,7 @@ def find_sandbox(level: Level | None = None, *, cgroups: bool = True) -> Sandbox
         level=level or Level.FULL,
         bwrap=find_bwrap(),
         cgroups=control_groups.find_cgroups() if cgroups else None,
-        is_root=os.geteuid() == 0,
+        has_own_users=_can_change_user(level or Level.FULL),
         landlock_abi=landlock.abi(),
     )
 
@@ -76,6 +79,16 @@ def _missing(level: Level) -> str:
     if level is Level.CONFINED and landlock.abi() < landlock.ABI_MIN:
         return f"the kernel has no Landlock of version {landlock.ABI_MIN} (Linux 6.2) or newer"
     return ""
+
+
+def _can_change_user(level: Level) -> bool:
+    """At the full level without a user namespace, in which there is one user only: so mounting must be allowed, too."""
+    needed = (_CAP_SETUID, _CAP_SETGID) if level is Level.CONFINED else (_CAP_SETUID, _CAP_SETGID, _CAP_SYS_ADMIN)
+    held = 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            held = int(line.split()[1], 16)
+    return os.geteuid() == 0 and all(held >> capability & 1 for capability in needed)
 
 
 def find_bwrap() -> Path | None:

@@ -55,7 +55,7 @@ class Report:
             "level": self.level.value,
             "enough": self.is_enough,
             "namespaces": self.level is Level.FULL,
-            "root": bool(sandbox and sandbox.is_root),
+            "own_users": bool(sandbox and sandbox.has_own_users),
             "cgroup": sandbox.cgroups.version if sandbox and sandbox.cgroups else None,
             "landlock": sandbox.landlock_abi if sandbox else None,
             "passed": self.passed,
@@ -74,8 +74,8 @@ def _facts(sandbox: Sandbox) -> list[str]:
     group = f"cgroup version {sandbox.cgroups.version}" if sandbox.cgroups else "no cgroup can be made"
     bounded = "" if sandbox.cgroups else ": programs cannot fork, and only a low priority bounds their processor time"
     landlock = f"Landlock version {sandbox.landlock_abi}" if sandbox.landlock_abi else "no Landlock"
-    who = "root" if sandbox.is_root else "an ordinary user"
-    return [f"platform runs as {who}", f"{group}{bounded}", landlock]
+    user = "a user of its own" if sandbox.has_own_users else "the platform's user"
+    return [f"each program runs as {user}", f"{group}{bounded}", landlock]
 
 
 async def check(level: Level | None = None) -> Report:

@@ -23,14 +23,14 @@ from sib.errors import ConfigurationError
 class FakeCgroups:
     version = 2
 
-    def create(self, limits):
+    def create(self, limits, *, helpers=0):
         raise NotImplementedError
 
 
 BWRAP = Path("/usr/bin/bwrap")
-ROOT = Sandbox(Level.FULL, BWRAP, FakeCgroups(), is_root=True, landlock_abi=7)
-USER = Sandbox(Level.FULL, BWRAP, None, is_root=False, landlock_abi=7)
-FALLBACK = Sandbox(Level.CONFINED, None, None, is_root=False, landlock_abi=7)
+ROOT = Sandbox(Level.FULL, BWRAP, FakeCgroups(), has_own_users=True, landlock_abi=7)
+USER = Sandbox(Level.FULL, BWRAP, None, has_own_users=False, landlock_abi=7)
+FALLBACK = Sandbox(Level.CONFINED, None, None, has_own_users=False, landlock_abi=7)
 
 
 def test_the_defaults_are_within_their_bounds():
@@ -117,7 +117,7 @@ def test_an_order_crosses_the_channel(sandbox):
     assert "/" not in order["readable"]
     assert ("RLIMIT_AS" in order["limits"]) == (sandbox.cgroups is None)
     assert order["limits"]["RLIMIT_CPU"] >= 3
-    assert (order["uid"] is None) == (not sandbox.is_root)
+    assert (order["uid"] is None) == (not sandbox.has_own_users)
     assert set(order["writable"]) <= {"/work", "/tmp", "/dev/null"}
     assert (order["work"] is None) == (sandbox.level is Level.CONFINED)
 
