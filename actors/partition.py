@@ -120,7 +120,10 @@ class OntologyPartition:
         for record in self._bdc.subscriptions.load():
             gateway = gateways.get(record.session_key)
             if gateway is not None and self._config.topology.partition_of(record.ontology) == self._name:
-                self._feed.subscribe(subscriber_of(record, gateway))
+                try:
+                    self._feed.subscribe(subscriber_of(record, gateway))
+                except SibError as error:  # of an older version's making: it must not keep the partition from starting
+                    log.error("the subscription %s cannot be matched: %s", record.subscription_id, error.message)
 
     # ------------------------------------------------------------------ writes
 

@@ -113,10 +113,13 @@ class Router:
         ontology = request.ontology
         if lease is None or operation.query is not None or ontology is None or ontology not in lease.insertable:
             return False
+        now_s = time.time()
+        if lease.is_expired(now_s):
+            return False
         data = operation.data
         slot.data = data.encode() if data.__class__ is str else data
         slot.session_key, slot.ontology, slot.lease = lease.key, ontology, lease
-        lease.used_at_s = core.now_s
+        lease.used_at_s = now_s
         lease.channel = channel
         if not request.dialect_told:
             request.dialect = lease.dialect
@@ -197,13 +200,13 @@ class Router:
         core, key = self._core, request.session_key
         if not key:
             raise AuthenticationError("the request has no session key: JOIN first")
-        lease = core.leases.get(key)
-        if lease is None:
+        lease, now_s = core.leases.get(key), time.time()
+        if lease is None or lease.is_expired(now_s):
             client = (origin.channel.client_id if origin.channel is not None else None) or ""
             lease = core.hold(await core.sessions.request(key, "lease", key, client), origin.channel)
         if lease.is_cipher_only and not origin.is_ciphered:
             raise AuthenticationError(f"the KP {lease.kp!r} takes ciphered messages only: encipher them with its key")
-        lease.used_at_s = core.now_s
+        lease.used_at_s = now_s
         if origin.channel is not None:
             lease.channel = origin.channel
         if not request.dialect_told:
@@ -440,7 +443,7 @@ class Router:
             await core.sessions.request(lease.key, "subscribe", record, client)
             await core.register(record, condition)
         except SibError:
-            core.notifier.remove(subscription_id)
+            core.withdraw(record)
             raise
         if origin.slot is not None:
             origin.slot.then = subscription_id

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from actors import logs
@@ -20,7 +22,7 @@ from actors.runtime import Ref
 from sib.access import Identity, permission_name
 from sib.errors import AuthenticationError, LimitError, SibError
 from sib.limiter import FailureLimiter
-from sib.sessions import Session, Sessions
+from sib.sessions import Session, Sessions, touch_lag_s
 from storage.bdc.bdc import Bdc, open_bdc
 from storage.bdc.records import LogRecord, SessionRecord, SubscriptionRecord
 
@@ -84,6 +86,7 @@ class SessionShard:
         self._leased: dict[str, set[str]] = {}
         self._counts = {"joins": 0, "join_failures": 0, "leases": 0, "leaves": 0, "expired": 0}
         self._touched: dict[str, float] = {}
+        self._refresh()
         self._load()
 
     def _load(self) -> None:
@@ -111,21 +114,23 @@ class SessionShard:
         self._refresh()
         self._recheck([arguments[0] for kind, arguments in requests if kind in ("lease", "renew")])
         batch = _Changes()
-        answers: list[Any] = []
-        for kind, arguments in requests:
-            handler: Callable[..., Any] = getattr(self, f"_{kind}")
-            try:
-                answers.append(handler(batch, gateway, *arguments))
-            except SibError as error:
-                if error.is_retryable:
-                    raise
-                answers.append(error)
-        batch.write(self._bdc, self._sessions.expiry_s)
+        with batch.undone_on_failure():
+            answers = [self._answer(batch, gateway, kind, arguments) for kind, arguments in requests]
+            batch.write(self._bdc, self._sessions.expiry_s)
         for session in batch.ended:
             self._announce_end(session)
         for session, previous in batch.moved:
             self._announce_move(session, previous)
         return answers
+
+    def _answer(self, batch: _Changes, gateway: str, kind: str, arguments: tuple[Any, ...]) -> Any:
+        handler: Callable[..., Any] = getattr(self, f"_{kind}")
+        try:
+            return handler(batch, gateway, *arguments)
+        except SibError as error:
+            if error.is_retryable:
+                raise
+            return error
 
     def _refresh(self) -> None:
         version = self._bdc.config_version()
@@ -133,6 +138,7 @@ class SessionShard:
             self._identities.clear()
             self._checked.clear()
             self._rights.clear()
+            self._take_settings()
             self._config_version = version
 
     def _recheck(self, session_keys: Sequence[str]) -> None:
@@ -165,7 +171,7 @@ class SessionShard:
                 session.credential = identity.credential
                 self._move(batch, session, gateway, request.client)
             else:
-                session = self._open(gateway, request, identity, now_s)
+                session = self._open(batch, gateway, request, identity, now_s)
         except AuthenticationError as error:
             self._counts["join_failures"] += 1
             return JoinRefused(error, self._limiter.failed(request.address, request.kp, now_s))
@@ -185,7 +191,7 @@ class SessionShard:
             raise AuthenticationError("a JOIN needs a token, or a user and a password")
         return self._bdc.identify_user(request.kp, request.user, request.password)
 
-    def _open(self, gateway: str, request: JoinRequest, identity: Identity, now_s: float) -> Session:
+    def _open(self, batch: _Changes, gateway: str, request: JoinRequest, identity: Identity, now_s: float) -> Session:
         shard_of = self._config.topology.shard_of
         session_key = str(uuid.uuid4())
         while shard_of(session_key) != self._name:
@@ -204,6 +210,7 @@ class SessionShard:
             now_s,
         )
         self._sessions.add(session)
+        batch.undo.append(lambda: self._sessions.remove(session_key))
         return session
 
     def _lease(self, batch: _Changes, gateway: str, session_key: str, client: str) -> Lease:
@@ -228,7 +235,8 @@ class SessionShard:
         if (session.gateway, session.client) != (gateway, client):
             batch.saved.append(session)
             batch.moved.append((session, session.gateway))
-            session.gateway, session.client = gateway, client
+            batch.undo.append(partial(_set_place, session, session.gateway, session.client))
+            _set_place(session, gateway, client)
 
     def _known(self, batch: _Changes, session: Session) -> Identity:
         """Check again that the session's token or user is good; if not, the session ends."""
@@ -273,6 +281,7 @@ class SessionShard:
     def _end(self, batch: _Changes, session: Session) -> None:
         self._sessions.remove(session.key)
         batch.ended.append(session)
+        batch.undo.append(lambda: self._sessions.add(session))
 
     def _subscribe(self, batch: _Changes, gateway: str, record: SubscriptionRecord, client: str) -> None:
         session = self._sessions.find(record.session_key, time.time())
@@ -287,6 +296,7 @@ class SessionShard:
         self._leased[session.key] = {gateway}
         session.subscriptions[record.subscription_id] = record
         batch.subscribed.append(record)
+        batch.undo.append(lambda: session.subscriptions.pop(record.subscription_id, None))
 
     def _unsubscribe(self, batch: _Changes, gateway: str, session_key: str, subscription_id: str) -> str | None:
         """Returns the ontology of the subscription, None if the session has no such one."""
@@ -295,12 +305,18 @@ class SessionShard:
         if record is None:
             return None
         batch.unsubscribed.append(subscription_id)
+        batch.undo.append(lambda: session.subscriptions.update({subscription_id: record}))
         return str(record.ontology)
 
-    def _touch(self, batch: _Changes, gateway: str, used: dict[str, float]) -> None:
+    def _touch(self, batch: _Changes, gateway: str, used: dict[str, float]) -> list[str]:
+        """Returns the keys that are no sessions (any more): the gateway has missed their end."""
+        ended = []
         for session_key, used_at_s in used.items():
             if self._sessions.touch(session_key, used_at_s):
                 self._touched[session_key] = used_at_s
+            else:
+                ended.append(session_key)
+        return ended
 
     def _configure(self, batch: _Changes, gateway: str, kp: str, instance: str, token: str) -> dict[str, Any]:
         identity = self._bdc.identify(kp, token)
@@ -355,15 +371,17 @@ class SessionShard:
     def tick(self) -> None:
         """Upkeep, about once a second: write down which sessions were used, end the expired ones."""
         if self._touched:
-            touched, self._touched = self._touched, {}
-            used = [(key, _moment(at_s)) for key, at_s in touched.items()]
+            used = [(key, _moment(at_s)) for key, at_s in self._touched.items()]
             self._bdc.sessions.touch(used, expiry_s=self._sessions.expiry_s)
-        expired = self._sessions.expired(time.time())
+            self._touched = {}
+        # Of a use that restarts the expiry a gateway tells with its next touch.
+        expired = self._sessions.expired(time.time() - touch_lag_s(self._sessions.expiry_s))
         if expired:
             batch = _Changes()
-            for session in expired:
-                self._end(batch, session)
-            batch.write(self._bdc, self._sessions.expiry_s)
+            with batch.undone_on_failure():
+                for session in expired:
+                    self._end(batch, session)
+                batch.write(self._bdc, self._sessions.expiry_s)
             for session in expired:
                 self._announce_end(session)
             self._counts["expired"] += len(expired)
@@ -371,9 +389,18 @@ class SessionShard:
     def reload(self) -> int:
         """Take over the newest configuration; returns its version."""
         self._refresh()
-        settings = self._bdc.catalog().settings
-        self._sessions.expiry_s = float(settings.get("sessions.expiry_s", self._config.limits.sessions_expiry_s))
         return self._config_version
+
+    def _take_settings(self) -> None:
+        """The hot settings; also at the start: a shard that died is made again with the settings of the platform's start."""
+        settings, limits = self._bdc.catalog().settings, self._config.limits
+        self._sessions.expiry_s = float(settings.get("sessions.expiry_s", limits.sessions_expiry_s))
+        self._limiter.failures_per_minute = int(
+            settings.get("limits.join_failures_per_minute", limits.join_failures_per_minute)
+        )
+        self._limiter.delay_s_max = float(
+            settings.get("limits.join_failure_delay_s_max", limits.join_failure_delay_s_max)
+        )
 
     def stats(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": self._config_version, "sessions": len(self._sessions), **self._counts}
@@ -391,6 +418,17 @@ class _Changes:
         self.seen: list[tuple[str, str, str, datetime]] = []
         self.tokens: list[tuple[str, datetime]] = []
         self.reports: list[LogRecord] = []
+        self.undo: list[Callable[[], object]] = []
+
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """What is not stored has not happened: the batch comes again, and finds the sessions as they were."""
+        try:
+            yield
+        except BaseException:
+            for step in reversed(self.undo):
+                step()
+            raise
 
     def write(self, bdc: Bdc, expiry_s: float) -> None:
         ended = {session.key for session in self.ended}
@@ -409,6 +447,10 @@ class _Changes:
             bdc.tokens_seen(self.tokens)
         if self.reports:
             bdc.log(self.reports)
+
+
+def _set_place(session: Session, gateway: str, client: str) -> None:
+    session.gateway, session.client = gateway, client
 
 
 def _moment(at_s: float) -> datetime:

@@ -13,7 +13,7 @@ class FailureLimiter:
     """Counts failures per key over a minute and says how long the answer to the next one has to wait."""
 
     def __init__(self, failures_per_minute: int, delay_s_max: float) -> None:
-        self._failures_per_minute, self._delay_s_max = failures_per_minute, delay_s_max
+        self.failures_per_minute, self.delay_s_max = failures_per_minute, delay_s_max
         self._failures: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
 
     def failed(self, address: str, kp: str, now_s: float) -> float:
@@ -26,5 +26,5 @@ class FailureLimiter:
         self._failures[key] = (began, count)
         if len(self._failures) > KEYS_MAX:
             self._failures.popitem(last=False)
-        over = count - self._failures_per_minute
-        return 0.0 if over <= 0 else min(self._delay_s_max, 0.1 * 2 ** min(over - 1, 20))
+        over = count - self.failures_per_minute
+        return 0.0 if over <= 0 else min(self.delay_s_max, 0.1 * 2 ** min(over - 1, 20))

@@ -7,6 +7,13 @@ from typing import Any
 
 from sib.errors import AuthenticationError
 
+TOUCH_LAG_S_MAX = 5.0
+
+
+def touch_lag_s(expiry_s: float) -> float:
+    """How late a gateway may tell that a session was used: sessions end so much after their expiry, and nothing else does."""
+    return min(TOUCH_LAG_S_MAX, expiry_s / 4)
+
 
 @dataclass(slots=True)
 class Session:

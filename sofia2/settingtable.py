@@ -133,15 +133,22 @@ TABLE: tuple[Setting, ...] = (
         (),
         "Networks that REST callbacks may go to. Default: this machine if all listeners are on loopback, "
         "else any public address.",
+        is_hot=True,
         limit="callback_allow",
     ),
     _limit(
         "limits.join_failures_per_minute",
         "join_failures_per_minute",
         "Failed JOINs of one KP and address; then answers are delayed.",
+        is_hot=True,
     ),
     _limit(
-        "limits.join_failure_delay_s_max", "join_failure_delay_s_max", "The longest such delay.", unit="s", minimum=0
+        "limits.join_failure_delay_s_max",
+        "join_failure_delay_s_max",
+        "The longest such delay.",
+        unit="s",
+        is_hot=True,
+        minimum=0,
     ),
     _limit(
         "limits.write_timeout_s",

@@ -51,7 +51,16 @@ class AddressPolicy:
     """
 
     def __init__(self, allow: Iterable[str]) -> None:
-        self.allow: tuple[Network, ...] = tuple(_network(text) for text in allow)
+        self.allow: tuple[Network, ...] = ()
+        self.permit(allow)
+
+    def permit(self, allow: Iterable[str]) -> None:
+        """Take over other networks; they count from the next connection on.
+
+        Raises:
+            ConfigurationError: An item is not a network; nothing is changed.
+        """
+        self.allow = tuple(_network(text) for text in allow)
 
     @staticmethod
     def default_allow(listener_hosts: Iterable[str]) -> list[str]:

@@ -25,8 +25,9 @@ from actors.router import Router
 from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease
 from sib.access import Rights
-from sib.errors import AuthenticationError, StoreUnavailableError
+from sib.errors import AuthenticationError, NotFoundError, SibError, StoreUnavailableError
 from sib.query.cache import PlanCache
+from sib.sessions import touch_lag_s
 from sib.ssap.answers import InsertAnswerTemplate
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect
@@ -36,7 +37,6 @@ from storage.bdc.records import SubscriptionRecord
 log = logging.getLogger("sofia2.gateway")
 
 HEARTBEAT_S = 1.0
-TOUCH_S = 5.0
 LEASES_MAX = 200_000
 """Sessions remembered; beyond it the ones used longest ago are asked again."""
 
@@ -66,6 +66,10 @@ class HeldLease:
         self.templates: dict[tuple[str | None, Dialect], tuple[bytes, bytes]] = {}
         self.used_at_s = now_s
 
+    def is_expired(self, now_s: float) -> bool:
+        """Whether this gateway has not heard of the session for so long that it has to ask whether it is alive."""
+        return now_s - self.used_at_s > self.expiry_s
+
     def template(self, request: Request) -> tuple[bytes, bytes]:
         """Head and tail of the answer to an accepted INSERT: the id goes between them."""
         key = (request.ontology, request.dialect)
@@ -89,7 +93,6 @@ class GatewayCore:
         self.catalog = LiveCatalog(self.bdc)
         self.plans = PlanCache(lookup=self.catalog.ontology, now=self.utc_now)
         self.leases: dict[str, HeldLease] = {}
-        self.now_s = time.time()
         self.capped = 0
         self.paused: set[Channel] = set()
         self.channels = 0
@@ -106,7 +109,7 @@ class GatewayCore:
         self._partitions: dict[str, PartitionClient] = {}
         for partition in config.topology.partitions:
             self._connect(partition)
-        self._touched_at_s = self.now_s
+        self._touched_at_s = 0.0
 
     def _connect(self, partition: str) -> None:
         inbox = self._inboxes[partition] = Inbox(self.notifier.apply)
@@ -172,7 +175,7 @@ class GatewayCore:
 
     def hold(self, lease: Lease, channel: Channel | None) -> HeldLease:
         """Keep a lease and take over the session's subscriptions."""
-        held = HeldLease(lease, self.catalog.ontologies, self.now_s)
+        held = HeldLease(lease, self.catalog.ontologies, time.time())
         held.channel = channel
         if len(self.leases) >= LEASES_MAX:
             self._forget_oldest()
@@ -219,6 +222,18 @@ class GatewayCore:
                     raise StoreUnavailableError("the partition is not there now; SUBSCRIBE again") from error
                 await asyncio.sleep(0.05)
 
+    def withdraw(self, record: SubscriptionRecord) -> None:
+        """A SUBSCRIBE was refused after all: nothing of it may stay anywhere."""
+        self.end_subscription(record.subscription_id)
+        self.spawn(self._withdraw(record))
+
+    async def _withdraw(self, record: SubscriptionRecord) -> None:
+        try:
+            await self.sessions.request(record.session_key, "unsubscribe", record.session_key, record.subscription_id)
+        except SibError as error:
+            log.warning("a subscription that was refused may be left in its session: %s", error)
+        Ref(self.config.topology.partition_of(record.ontology)).tell("unsubscribe", [record.subscription_id])
+
     def end_session(self, session_key: str) -> None:
         """The session is over: no lease, no INDICATION any more."""
         self.leases.pop(session_key, None)
@@ -233,7 +248,7 @@ class GatewayCore:
         """The owner of a KP, None if there is no such KP."""
         try:
             return await asyncio.to_thread(self.bdc.owner_of, kp)
-        except AuthenticationError:
+        except NotFoundError:
             return None
 
     def instance_text(self, ontology: str, instance: Any) -> str:
@@ -330,7 +345,7 @@ class GatewayCore:
             return
         lease = self.leases.get(session_key)
         if lease is not None:
-            self.hold(renewed, lease.channel)
+            self.hold(renewed, lease.channel).used_at_s = lease.used_at_s  # it was not the session that asked
         rights = {name: Rights(value) for name, value in renewed.rights.items()}
         active = {name for name, record in self.catalog.ontologies.items() if record.active}
         readable = {name for name, right in rights.items() if Rights.QUERY in right and name in active}
@@ -348,31 +363,35 @@ class GatewayCore:
             self.spawn(self._renew(key))
 
     async def run(self) -> None:
-        """Heartbeats to the partitions and touches to the session shards, for ever."""
+        """Heartbeats to the partitions and, apart from them, touches to the session shards, for ever."""
+        self.spawn(self._keep_touching())
         while True:
-            self.now_s = time.time()
             for client in self._partitions.values():
                 try:
                     while await client.heartbeat():
                         pass
                 except Exception as error:
                     log.debug("no heartbeat: %s", error)
-            expiry_s = float(self.catalog.setting("sessions.expiry_s", self.limits.sessions_expiry_s))
-            if self.now_s - self._touched_at_s >= min(TOUCH_S, expiry_s / 4):
-                await self._touch()
             await asyncio.sleep(HEARTBEAT_S)
 
+    async def _keep_touching(self) -> None:
+        while True:
+            expiry_s = float(self.catalog.setting("sessions.expiry_s", self.limits.sessions_expiry_s))
+            await asyncio.sleep(touch_lag_s(expiry_s) / 2)
+            await self._touch()
+
     async def _touch(self) -> None:
-        since, self._touched_at_s = self._touched_at_s, self.now_s
+        now_s = time.time()
+        since, self._touched_at_s = self._touched_at_s, now_s
         used: dict[str, dict[str, float]] = {}
         for lease in list(self.leases.values()):
             if lease.used_at_s >= since:
                 used.setdefault(self.config.topology.shard_of(lease.key), {})[lease.key] = lease.used_at_s
-            elif self.now_s - lease.used_at_s > lease.expiry_s:
+            elif lease.is_expired(now_s):
                 del self.leases[lease.key]
         for keys in used.values():
             try:
-                await self.sessions.request(next(iter(keys)), "touch", keys)
+                self.forget(await self.sessions.request(next(iter(keys)), "touch", keys))
             except Exception as error:
                 log.warning("the sessions could not be touched: %s", error)
 

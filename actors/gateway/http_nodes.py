@@ -25,12 +25,21 @@ class HttpCore(MqttCore):
 
     def start_callbacks(self) -> None:
         self.servers: list[RunningHttp] = []
-        hosts = [listener.host for listener in self.config.listeners]
-        allow = self.catalog.setting("rest.callback_allow", list(self.limits.callback_allow))
-        self.callback_policy = AddressPolicy(allow or AddressPolicy.default_allow(hosts))
+        self.callback_policy = AddressPolicy(self._callback_allow())
         self._poster = CallbackPoster(self.callback_policy)
         self._callbacks = CallbackSender(self._poster, on_dead=self.commands.remove)
         self._platform_samples: Samples = {}
+
+    def _callback_allow(self) -> list[str]:
+        hosts = [listener.host for listener in self.config.listeners]
+        allow = self.catalog.setting("rest.callback_allow", self.limits.callback_allow)
+        return list(allow or AddressPolicy.default_allow(hosts))
+
+    def reload(self) -> int:
+        """As every gateway, and the networks that callbacks may go to."""
+        version = super().reload()
+        self.callback_policy.permit(self._callback_allow())
+        return version
 
     def is_ready(self) -> bool:
         return True

@@ -38,7 +38,9 @@ class MqttCore(GatewayCore):
 
     def connected(self, connection: MqttConnection) -> Channel:
         """A client of an SSAP listener is there (called by the endpoint)."""
-        return self.open_channel(connection, kind="mqtt", peer=connection.peer, client_id=connection.client_id)
+        # Without the port: the JOIN limiter counts by address, whatever the connection.
+        host = connection.peer.rpartition(":")[0]
+        return self.open_channel(connection, kind="mqtt", peer=host, client_id=connection.client_id)
 
     async def authenticate(self, client_id: str, username: str | None, password: bytes | None, peer: str) -> bool:
         """CONNECT's user and password on a listener with ``auth``: a user of the platform."""

@@ -56,6 +56,16 @@ def test_a_listed_network_covers_its_forms():
     assert not policy.allows("192.168.0.1")
 
 
+def test_other_networks_are_taken_over_in_one_piece():
+    policy = AddressPolicy(["10.0.0.0/8"])
+    policy.permit(["192.168.0.0/16"])
+    assert policy.allows("192.168.0.1")
+    assert not policy.allows("10.0.0.1")
+    with pytest.raises(ConfigurationError):
+        policy.permit(["10.0.0.0/8", "ten"])
+    assert policy.allows("192.168.0.1")
+
+
 @pytest.mark.parametrize("text", ["ten", "10.0.0.0/33", ""])
 def test_what_is_no_network_is_a_configuration_error(text):
     with pytest.raises(ConfigurationError, match=r"rest\.callback_allow"):
