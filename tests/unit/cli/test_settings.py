@@ -206,7 +206,7 @@ def test_a_bdtr_that_is_not_supported_is_refused_without_its_password(tmp_path):
         ("query.row_cap", 10, True),
         ("sessions.expiry_s", 60, True),
         ("limits.write_timeout_s", 5, False),
-        ("rest.callback_allow", ["127.0.0.0/8"], False),
+        ("rest.callback_allow", ["127.0.0.0/8"], True),
         ("listeners.own", "mqtt://127.0.0.1:1", False),
         ("listeners.secure", "mqtts://127.0.0.1:1", False),
     ],
