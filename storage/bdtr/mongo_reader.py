@@ -19,6 +19,7 @@ from sib.query.pipeline import Write, run_pipeline
 from sib.query.projection import compile_projection
 from sib.query.sorting import read_sort, sort_documents
 from storage.bdtr import mongo_checks as checks
+from storage.bdtr.capabilities import MONGODB, Capability
 from storage.bdtr.catalogue import spec_from_json
 from storage.bdtr.identity import object_id
 from storage.bdtr.model import DISTINCT_MAX, Change, ChangeKind, IndexSpec
@@ -48,6 +49,11 @@ class MongoReader:
         self._machine = b""
         self._indexes: dict[str, list[IndexSpec]] = {}
         self._catalogue_version = -1
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this backend can that another may not."""
+        return MONGODB
 
     def close(self) -> None:
         """Closes all connections."""

@@ -18,6 +18,7 @@ from sib.query.pipeline import Write, run_pipeline
 from sib.query.projection import compile_projection
 from sib.query.values import MISSING, hashable
 from storage.bdtr import catalogue, changes, schema
+from storage.bdtr.capabilities import RELATIONAL, RELATIONAL_SERVER, Capability
 from storage.bdtr.catalogue import Catalogue
 from storage.bdtr.dialects import Dialect
 from storage.bdtr.failures import store_errors
@@ -40,6 +41,11 @@ class StoreReader:
         self._catalogue: Catalogue = {}
         self._catalogue_version = -1
         self._machine = b""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this backend can that another may not."""
+        return RELATIONAL if self._dialect.name == "sqlite" else RELATIONAL_SERVER
 
     def close(self) -> None:
         """Closes all connections."""

@@ -2,7 +2,7 @@
 
 A row is PLANNED (its instances are being written to files), DONE (they are in the files and no longer here; the files
 are not in the manifest yet), or PUBLISHED (the manifest has them). A published row is kept for a while, so that a query
-that read the manifest before that still finds its files.
+that read the manifest just before finds its files.
 """
 
 from __future__ import annotations

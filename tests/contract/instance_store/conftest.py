@@ -1,5 +1,6 @@
 """Every test of this folder runs on every adapter of the real-time database that is there."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,10 +11,29 @@ from storage.open import open_bdtr
 SERVERS = ["mariadb", "postgresql", "mongodb", "oracle"]
 
 
-
-
 def pytest_configure(config):
     config.addinivalue_line("markers", "adapters(*names): the adapters of the real-time database that a test is about")
+
+
+STAND_IN_CANNOT = {
+    "test_near_with_a_limit_gives_the_nearest_of_all": "$near with an index and a limit takes the first ones, not the nearest",
+    "test_the_index_changes_no_answer": "a 2dsphere index measures to the corners of a LineString only",
+    "test_two_bounds_on_an_array_may_be_met_by_different_elements": "a range on a multikey index wants both bounds of one element",
+}
+"""What the server that stands in for MongoDB does otherwise than MongoDB's documentation says. Not expected of a real one."""
+
+
+def pytest_collection_modifyitems(items):
+    if os.environ.get("SOFIA2_TEST_MONGODB_URL"):
+        return
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if parameters.get("server") != "mongodb":
+            continue
+        case = parameters.get("case")
+        reason = STAND_IN_CANNOT.get(item.originalname) or STAND_IN_CANNOT.get(getattr(case, "name", ""))
+        if reason:
+            item.add_marker(pytest.mark.xfail(reason=f"the stand-in for MongoDB: {reason}", strict=True))
 
 
 class Clock:

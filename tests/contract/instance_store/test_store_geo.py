@@ -60,6 +60,7 @@ def test_the_nearest_come_first(places):
     assert [document["name"] for document in places.find(near(MADRID))] == ["Madrid", "Toledo", "León", "Sydney"]
 
 
+@pytest.mark.adapters("sqlite", "mariadb", "postgresql", "oracle")
 def test_a_greatest_distance_is_looked_up_in_the_index(places):
     cursor = places.find(near(MADRID, **{"$maxDistance": 100_000}))
 

@@ -71,6 +71,7 @@ def plain(documents):
 
 
 NUMBERS = itertools.count(1)
+RELATIONAL = ("sqlite", "mariadb", "postgresql", "oracle")
 
 
 def fresh(database):
@@ -114,6 +115,7 @@ def test_indexes_follow_updates_and_deletes(database, documents, replacements, f
     assert list(indexed.find(filter_spec)) == [document for document in indexed.find() if matches(document)]
 
 
+@pytest.mark.adapters(*RELATIONAL)
 @pytest.mark.parametrize(
     ("filter_spec", "step"),
     [
@@ -136,6 +138,7 @@ def test_explain_says_which_index_is_used(collection, filter_spec, step):
     assert step in collection.find(filter_spec).explain()[0]
 
 
+@pytest.mark.adapters(*RELATIONAL)
 def test_the_newest_of_many_are_read_in_the_order_of_an_index(collection):
     collection.create_index("n")
     collection.insert_many([{"n": number % 97} for number in range(1000)])
@@ -146,6 +149,7 @@ def test_the_newest_of_many_are_read_in_the_order_of_an_index(collection):
     assert [document["n"] for document in cursor] == [96] * 10 + [95] * 10 + [94] * 5
 
 
+@pytest.mark.adapters(*RELATIONAL)
 def test_a_compound_index_is_read_backwards_when_both_directions_turn(collection):
     collection.create_index([("a", 1), ("b", -1)])
     collection.insert_many([{"a": number % 3, "b": number} for number in range(9)])
@@ -172,6 +176,7 @@ def test_an_instance_with_very_many_keys_is_still_found(collection):
     assert collection.count_documents({"v": {"$gte": 2998, "$lt": 3000}}) == 2
 
 
+@pytest.mark.adapters(*RELATIONAL)
 def test_an_index_on_present_documents_is_filled_and_dropped(collection, monkeypatch):
     monkeypatch.setattr("storage.bdtr.relational.BUILD_DOCUMENTS", 10)
     collection.insert_many([{"n": number} for number in range(35)])
@@ -196,6 +201,7 @@ def test_declaring_indexes_drops_those_that_are_no_longer_declared(store):
     assert store.indexes("S") == [new]
 
 
+@pytest.mark.adapters(*RELATIONAL)
 def test_a_query_stops_at_its_time_limit(collection):
     collection.insert_many([{"n": number} for number in range(500)])
     ticks = iter(range(10_000))
@@ -217,6 +223,7 @@ def test_a_cursor_that_is_not_read_to_its_end_holds_nothing_up(database, collect
     assert database.store.stats()["collections"]["Sensor"]["documents"] == 2001
 
 
+@pytest.mark.adapters(*RELATIONAL)
 def test_ids_bound_a_query_by_their_time(store):
     import bson
 
