@@ -2,8 +2,8 @@
 
 A file counts from the moment at which its instances leave the BDTR. That moment is in the BDTR's journal; the manifest
 learns of it a little later. So the manifest is read first and then, in one snapshot of the BDTR, the journal and the
-instances: what the journal has and the manifest had not yet is added. Retired files are known as well, so that a file
-which a compaction has replaced does not come back through the journal.
+instances: what the journal has and the manifest had not yet is added. What the journal called published before the
+manifest was read is in the manifest, or a compaction has replaced it: it must not come back through the journal.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def open_view(
         LimitError: more than ``DOCUMENTS_MAX`` instances of the BDTR.
     """
     first, last = _first_day(needed), _last_day(needed)
+    published = _published(ontology, store) if with_files and store is not None else None
     known = manifest.files(ontology, since=first, until=last, with_retired=True) if with_files else []
     if store is None:
         return View(_selected(known, needed))
@@ -67,7 +68,12 @@ def open_view(
         with store.snapshot() as snapshot:
             if with_files:
                 keys = {record.key for record in known}
-                done = (row for row in snapshot.transfers(ontology) if row.state is not State.PLANNED)
+                done = (
+                    row
+                    for row in snapshot.transfers(ontology)
+                    if row.state is State.DONE
+                    or (published is not None and row.state is State.PUBLISHED and row.id not in published)
+                )
                 records = (record_of(ontology, file) for row in done for file in row.files)
                 known += [record for record in records if record.key not in keys]
             if with_documents:
@@ -82,6 +88,14 @@ def open_view(
         if with_documents:
             raise
     return View(_selected(known, needed), documents)
+
+
+def _published(ontology: str, store: TransferStore) -> set[int] | None:
+    try:
+        with store.snapshot() as snapshot:
+            return {row.id for row in snapshot.transfers(ontology) if row.state is State.PUBLISHED}
+    except StoreUnavailableError:
+        return None
 
 
 def _selected(records: list[HistoryFileRecord], needed: Intervals) -> list[HistoryFileRecord]:

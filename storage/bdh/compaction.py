@@ -1,0 +1,203 @@
+"""Compaction: the many small files of a closed day become few, and rows that do not count are left out.
+
+The new file is written under a name made of its inputs, so a repeated attempt finds it; then one transaction of the manifest
+lets it stand for the old ones. These stay for ``RETIRED_KEPT_S``, for queries that read the manifest before, and are then
+deleted. What a crash left behind is found by ``sweep``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.bdc.history import HistoryManifest
+from storage.bdc.records import HistoryFileRecord
+from storage.bdh import layout, parts
+from storage.bdh.columns import CONTEXT
+from storage.bdh.files import HistoryFiles, PartExistsError
+from storage.bdh.transfer import TransferStore, record_of
+from storage.bdtr.transfers import State
+
+ROWS_MAX = 2_000_000
+"""Rows of one compacted file: they are held in memory."""
+BYTES_MAX = 256 << 20
+"""Bytes of the files that are compacted into one."""
+RETIRED_KEPT_S = 900.0
+"""How long a replaced file stays: longer than a query may take, and than a Ray Dataset is usually read."""
+ORPHAN_AGE_S = 86_400.0
+"""A file that nobody knows is deleted when it is older: it was left by a crash."""
+
+
+@dataclass(slots=True)
+class CompactionResult:
+    """What one run did."""
+
+    n_days: int = 0
+    n_old: int = 0
+    n_new: int = 0
+    n_deleted: int = 0
+
+
+class Compaction:
+    """Compacts the history of one ontology. Under the lock of its transfer, after ``Transfer.resume``."""
+
+    def __init__(
+        self,
+        ontology: str,
+        files: HistoryFiles,
+        manifest: HistoryManifest,
+        *,
+        now: Callable[[], datetime],
+        rows_max: int = ROWS_MAX,
+    ) -> None:
+        self._ontology = ontology
+        self._files = files
+        self._manifest = manifest
+        self._now = now
+        self._rows_max = rows_max
+
+    def run(
+        self, *, should_stop: Callable[[], bool] = lambda: False, progress: Callable[[date], None] = lambda _: None
+    ) -> CompactionResult:
+        """Compact all days before today (UTC), and delete files that were replaced long enough ago.
+
+        Raises:
+            StoreUnavailableError: a database or file system does not answer; run it again, nothing is lost.
+        """
+        result = CompactionResult()
+        records = self._manifest.files(self._ontology, until=self._now().date() - timedelta(days=1))
+        for day, group in groupby(records, key=lambda record: record.day):
+            if should_stop():
+                break
+            is_changed = False
+            for batch in self._batches(list(group)):
+                self._compact(day, batch, result)
+                is_changed = True
+            result.n_days += is_changed
+            progress(day)
+        result.n_deleted += self.delete_retired()
+        return result
+
+    def delete_retired(self) -> int:
+        """Delete files that others have replaced long enough ago; returns how many."""
+        retired = self._manifest.retired(self._ontology, self._now() - timedelta(seconds=RETIRED_KEPT_S))
+        for record in retired:
+            self._files.delete(_path(record))
+        if retired:
+            self._manifest.forget(retired)
+        return len(retired)
+
+    def sweep(self, store: TransferStore | None) -> int:
+        """Delete files that neither the manifest nor the journal knows and that are old; returns how many.
+
+        Args:
+            store: the ontology's BDTR, whose journal names the files of transfers under way.
+        """
+        known = {_path(record) for record in self._manifest.files(self._ontology, with_retired=True)}
+        if store is not None:
+            with store.snapshot() as snapshot:
+                for row in snapshot.transfers(self._ontology):
+                    for file in row.files:
+                        name = file["name"]
+                        known.add(layout.path_of(self._ontology, date.fromisoformat(file["day"]), name))
+                        if row.state is State.DONE:
+                            known.add(_path(record_of(self._ontology, file)))
+        before = self._now() - timedelta(seconds=ORPHAN_AGE_S)
+        root = layout.folder_of(self._ontology)
+        n_deleted = 0
+        for folder in self._files.entries(root):
+            is_ours = folder.is_folder and folder.name.startswith((f"{layout.DAY_COLUMN}=", layout.TMP))
+            for entry in self._files.entries(f"{root}/{folder.name}") if is_ours else ():
+                path = f"{root}/{folder.name}/{entry.name}"
+                if path not in known and entry.modified_at < before and not entry.is_folder:
+                    self._files.delete(path)
+                    n_deleted += 1
+        return n_deleted
+
+    def _batches(self, records: Sequence[HistoryFileRecord]) -> Iterator[list[HistoryFileRecord]]:
+        """Files of a day that become one: of the same columns, and small enough together."""
+        ordered = sorted(records, key=lambda record: (record.layout, record.name))
+        for _, group in groupby(ordered, key=lambda record: record.layout):
+            batch: list[HistoryFileRecord] = []
+            for record in group:
+                n_rows = sum(each.n_rows for each in [*batch, record])
+                size_bytes = sum(each.size_bytes for each in [*batch, record])
+                if batch and (n_rows > self._rows_max or size_bytes > BYTES_MAX):
+                    yield from self._worth(batch)
+                    batch = []
+                batch.append(record)
+            yield from self._worth(batch)
+
+    @staticmethod
+    def _worth(batch: list[HistoryFileRecord]) -> Iterator[list[HistoryFileRecord]]:
+        if len(batch) > 1 or (batch and batch[0].stale_rows):
+            yield batch
+
+    def _compact(self, day: date, batch: list[HistoryFileRecord], result: CompactionResult) -> None:
+        table = pa.concat_tables([_counting(parts.read_table(self._files, _path(record)), record) for record in batch])
+        new: list[HistoryFileRecord] = []
+        if table.num_rows:
+            name = _name_of(batch)
+            path = layout.path_of(self._ontology, day, name)
+            ordered = _by_time(table)
+            try:
+                size_bytes = parts.write_table(self._files, self._ontology, day, name, ordered)
+            except PartExistsError:
+                info = parts.inspect(self._files, path)  # of an attempt that a crash ended
+                if info is None or info.n_rows != table.num_rows:
+                    self._files.delete(path)
+                    size_bytes = parts.write_table(self._files, self._ontology, day, name, ordered)
+                else:
+                    size_bytes = info.size_bytes
+            new = [_compacted(batch, name, table.num_rows, size_bytes)]
+        self._manifest.replace(batch, new)
+        result.n_old += len(batch)
+        result.n_new += len(new)
+
+
+def _path(record: HistoryFileRecord) -> str:
+    return layout.path_of(record.ontology, record.day, record.name)
+
+
+def _counting(table: pa.Table, record: HistoryFileRecord) -> pa.Table:
+    if not record.stale_rows:
+        return table
+    stale = set(record.stale_rows)
+    return table.filter(pa.array([row not in stale for row in range(table.num_rows)]))
+
+
+def _by_time(table: pa.Table) -> pa.Table:
+    """In the order of time, so that row groups can be left out by their statistics."""
+    times = table.column(CONTEXT).combine_chunks()
+    times = times.field("timestamp") if isinstance(times, pa.StructArray) else times.chunk(0).field("timestamp")
+    order = pc.sort_indices(pa.table({"at": times}), sort_keys=[("at", "ascending")])
+    return table.take(order)
+
+
+def _name_of(batch: Sequence[HistoryFileRecord]) -> str:
+    inputs = "\n".join(f"{record.name} {sorted(record.stale_rows)}" for record in batch)
+    digest = hashlib.blake2b(inputs.encode(), digest_size=5).hexdigest()
+    first = batch[0].name.removeprefix("part-").split("-")[0]
+    last = max(record.name.removeprefix("part-").removesuffix(".parquet").split("-")[1] for record in batch)
+    return layout.part_name(first, last, digest)
+
+
+def _compacted(batch: Sequence[HistoryFileRecord], name: str, n_rows: int, size_bytes: int) -> HistoryFileRecord:
+    firsts = [record.first_at for record in batch if record.first_at is not None]
+    lasts = [record.last_at for record in batch if record.last_at is not None]
+    is_complete = all(record.first_at is not None for record in batch)
+    return replace(
+        batch[0],
+        name=name,
+        n_rows=n_rows,
+        size_bytes=size_bytes,
+        first_at=min(firsts) if is_complete and firsts else None,
+        last_at=max(lasts) if is_complete and lasts else None,
+        stale_rows=(),
+    )
