@@ -129,6 +129,11 @@ class PlatformUnderTest:
                 continue
         return sizes
 
+    def cpu_of_s(self, kind: str) -> float:
+        """Processor time of the actors of one kind so far."""
+        times = [psutil.Process(pid).cpu_times() for pid in self.pids(kind)]
+        return float(sum(time.user + time.system for time in times))
+
     def cpu_s(self) -> float:
         """Processor time of all its processes so far."""
         total = 0.0

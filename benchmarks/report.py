@@ -53,7 +53,7 @@ class Report:
         width = max(len(row.what) for row in self.rows)
         print(f"{self.name}  ({commit()}; {machine()})")
         for row in self.rows:
-            print(f"  {row.what:<{width}}  {row.value:>14,.6g} {row.unit:<6} {row.wanted}".rstrip())
+            print(f"  {row.what:<{width}}  {row.value:>14,.6g} {row.unit:<9} {row.wanted}".rstrip())
         if file is not None:
             file.write_text(json.dumps(self.to_json(), indent=1) + "\n")
 
