@@ -103,6 +103,7 @@ def test_geo_near_uses_the_one_geo_index(places):
     assert [row["name"] for row in places.aggregate([{"$geoNear": stage}])] == ["Madrid", "Toledo", "León", "Sydney"]
 
 
+@pytest.mark.adapters("sqlite", "mariadb", "postgresql", "oracle")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(stored=st.lists(STORED, max_size=15), condition=CONDITIONS)
 def test_the_index_changes_no_answer(collection, stored, condition):

@@ -82,6 +82,7 @@ def fresh(database):
     return collection
 
 
+@pytest.mark.adapters(*RELATIONAL)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(documents=DOCUMENTS, filter_spec=FILTERS, sort=st.lists(st.tuples(PATHS, st.sampled_from([1, -1])), max_size=2))
 def test_indexes_change_no_answer(database, documents, filter_spec, sort):
@@ -102,6 +103,7 @@ def test_indexes_change_no_answer(database, documents, filter_spec, sort):
         assert sort_documents(limited, order) == limited
 
 
+@pytest.mark.adapters(*RELATIONAL)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30)
 @given(documents=DOCUMENTS, replacements=DOCUMENTS, filter_spec=SIMPLE)
 def test_indexes_follow_updates_and_deletes(database, documents, replacements, filter_spec):
