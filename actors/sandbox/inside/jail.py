@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CHANNEL = 3
 """The descriptor of the channel, in every sandbox."""
+DESCRIPTORS_MAX = 1 << 20
+"""Linux gives no higher numbers (fs.nr_open)."""
 _STAGING = "/mnt"
 _INODES_OF_OUR_OWN = 3
 
@@ -42,7 +44,7 @@ def enter(order: Mapping[str, Any], channel: int) -> None:
     if order["readable"]:
         landlock.restrict(readable=order["readable"], writable=order["writable"], listable=order["listable"])
     os.chdir(order["folder"])
-    kernel.close_descriptors_from(CHANNEL + 1)
+    os.closerange(CHANNEL + 1, DESCRIPTORS_MAX)
     kernel.install_filter(order["filter"])
 
 

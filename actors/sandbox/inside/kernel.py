@@ -69,11 +69,6 @@ def drop_capabilities() -> None:
     _checked(_libc.capset(header, struct.pack("<6I", *[0] * 6)), "capset")
 
 
-def close_descriptors_from(first: int) -> None:
-    """Close every descriptor from ``first`` on, known to us or not."""
-    _checked(_libc.close_range(ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), 0), "close_range")
-
-
 def install_filter(program: bytes) -> None:
     """Put a seccomp filter (an array of ``struct sock_filter``) over this process and all that come from it."""
     instructions = ctypes.create_string_buffer(program, len(program))

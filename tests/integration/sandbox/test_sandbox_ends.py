@@ -16,7 +16,7 @@ from conftest import LIMITS, sandbox_of
 
 from actors.sandbox import selftest
 from actors.sandbox.child import Child
-from actors.sandbox.errors import SandboxStartError
+from actors.sandbox.errors import SandboxStartError, SandboxUnavailableError
 from actors.sandbox.exits import Reason
 from actors.sandbox.pool import WarmPool
 from actors.sandbox.program import Command, Program, View
@@ -130,6 +130,39 @@ async def test_another_program_can_be_executed(full):
         child.run(command, on_output=lambda stream, data: output.extend(data))
         assert (await child.wait()).is_success
     assert output == b"5\n"
+
+
+async def test_other_languages_need_the_full_level():
+    async with await Child.start(sandbox_of(2), LIMITS) as child:
+        with pytest.raises(SandboxUnavailableError, match="level 3"):
+            child.run(Command(("/bin/true",)))
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/node"), reason="Node is not installed")
+async def test_node_runs_inside_and_has_the_channel(full):
+    source = """
+const net = require("net"), fs = require("fs");
+try { fs.readFileSync("/etc/passwd"); console.log("read"); } catch (error) { console.log(error.code); }
+require("http").get("http://127.0.0.1:80").on("error", error => {
+    console.log(error.code);
+    const channel = new net.Socket({fd: 3, readable: true, writable: true});
+    const body = Buffer.from('{"id":1,"call":"ask","with":7}'), head = Buffer.alloc(4);
+    head.writeUInt32BE(body.length);
+    channel.write(Buffer.concat([head, body]));
+    channel.on("data", data => { console.log(data.subarray(4).toString()); process.exit(5); });
+});
+"""
+    output = bytearray()
+    limits = replace(LIMITS, memory_mb=1024, processes=32)
+    async with await Child.start(full, limits, views=(View(Path("/usr/bin/node"), "/usr/bin/node"),)) as child:
+        child.run(
+            Command(("/usr/bin/node", "-e", source)),
+            on_call=lambda method, payload: payload * 2,
+            on_output=lambda stream, data: output.extend(data),
+        )
+        end = await child.wait()
+    assert output.decode().split() == ["ENOENT", "EPERM", '{"id":1,"result":14}']
+    assert end.status == 5
 
 
 async def test_usage_is_told_while_it_runs(full):
@@ -251,6 +284,15 @@ async def test_a_bubblewrap_that_is_refused_is_reported(tmp_path):
         await Child.start(Sandbox(Level.FULL, bwrap=fake, has_own_users=os.geteuid() == 0), LIMITS)
 
 
+def test_the_commands_of_typer_do_the_same(tmp_path):
+    file = tmp_path / "program.py"
+    file.write_text("import sys\nprint(sys.argv[1:])\nsys.exit(9)")
+    program = "import sys; from sofia2.commands.sandbox import app; sys.exit(app(sys.argv[1:], standalone_mode=False))"
+    command = [sys.executable, "-c", program, "run", "--timeout", "20", str(file), "a", "--level", "7"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("['a', '--level', '7']\n", 9), done.stderr
+
+
 def test_run_passes_arguments_output_and_status(tmp_path):
     file = tmp_path / "program.py"
     file.write_text("import sys\nprint(sys.argv[1:])\nprint('e', file=sys.stderr)\nsys.exit(9)")
@@ -272,6 +314,10 @@ def test_run_of_what_is_no_file(tmp_path):
     assert cli("run", "--level", "1", str(Path(__file__))).returncode == 2
 
 
+def test_run_of_a_kp_that_is_not_deployed():
+    assert cli("run", "--env-of", "nobody", __file__).returncode == 1
+
+
 def test_check_tells_the_level():
     done = cli("check", "--json")
     assert done.returncode == 0, done.stderr
@@ -280,5 +326,5 @@ def test_check_tells_the_level():
 
 
 def test_run_and_check_import_no_ray(tmp_path):
-    program = "import sys; from sofia2.commands.sandbox import main; main(['check']); assert 'ray' not in sys.modules"
+    program = "import sys; from sofia2.sandbox import main; main(['check']); assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
