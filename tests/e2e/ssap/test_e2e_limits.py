@@ -14,12 +14,12 @@ ONTOLOGY = "TestSensorTemperatura"
 pytestmark = pytest.mark.timeout(400)
 SETTINGS = """settings:
   limits.join_failures_per_minute: 3
-  limits.join_failure_delay_s_max: 1
+  limits.join_failure_delay_s_max: 3
   limits.subscriptions_per_session_max: 5
   limits.queries_at_once_max: 2
   limits.message_bytes_max: 20000
   limits.requests_per_connection_max: 50
-  limits.websocket_idle_s: 3
+  limits.websocket_idle_s: 4
   query.time_limit_s: 3
   query.row_cap: 7
 """
@@ -55,24 +55,24 @@ async def refused_join(device, kp="KPSsap"):
     return time.monotonic() - began
 
 
-async def test_only_failures_are_slowed_down(strict, websocket):
-    device, other = await websocket(target=strict, join=False), await websocket(target=strict, join=False)
+async def test_only_failures_are_slowed_down(strict, mqtt):
+    device, other = await mqtt(target=strict, join=False), await mqtt(target=strict, join=False)
     times = [await refused_join(device) for _ in range(9)]
-    assert max(times[:3]) < 1
-    assert times[8] > 0.9
-    assert max(times) < 3
+    assert max(times[:3]) < 2
+    assert times[8] > 2.9
+    assert max(times) < 5
     began = time.monotonic()
     for _ in range(5):
         assert await other.join()
     assert time.monotonic() - began < 2
-    assert await refused_join(other, "KPLuis") < 0.9
+    assert await refused_join(other, "KPLuis") < 2
     assert (await other.query("{Sensor.measure:-1}")).ok
 
 
-async def test_delayed_refusals_hold_back_nobody_on_other_connections(strict, websocket):
-    failing = [await websocket(target=strict, join=False) for _ in range(10)]
-    tasks = [asyncio.create_task(refused_join(device)) for device in failing for _ in range(1)]
-    device = await websocket(target=strict)
+async def test_delayed_refusals_hold_back_nobody_on_other_connections(strict, mqtt):
+    failing = [await mqtt(target=strict, join=False) for _ in range(10)]
+    tasks = [asyncio.create_task(refused_join(device)) for device in failing]
+    device = await mqtt(target=strict)
     began = time.monotonic()
     assert (await device.query("{Sensor.measure:-1}")).ok
     assert time.monotonic() - began < 2
@@ -80,8 +80,9 @@ async def test_delayed_refusals_hold_back_nobody_on_other_connections(strict, we
 
 
 @pytest.mark.parametrize("dialect", ["object", "one"])
-async def test_subscriptions_of_a_session(strict, websocket, dialect):
-    device = await websocket(target=strict, dialect=dialect)
+async def test_subscriptions_of_a_session(strict, mqtt, dialect):
+    device = await mqtt(target=strict)
+    device.dialect = dialect
     ids = [await device.subscribe(f"{{Sensor.measure:{number}}}") for number in range(5)]
     refused = await device.ask("SUBSCRIBE", {"query": "", "msRefresh": 0}, ontology=ONTOLOGY)
     assert (refused.ok, refused.code) == (False, "OTHER")
@@ -110,10 +111,13 @@ async def test_more_requests_at_once_than_a_connection_may_have_are_all_answered
     assert [(await device.answer(30))["messageId"] for _ in range(1000)] == list(range(1000))
 
 
-async def test_too_many_queries_at_once(strict, websocket, mqtt):
-    writer = await websocket(target=strict)
+async def test_too_many_queries_at_once(strict, mqtt):
+    writer = await mqtt(target=strict)
     for _ in range(2):
-        items = [{"type": "INSERT", "ontology": "Heavy", "body": {"data": {"n": n}, "query": None}} for n in range(150)]
+        items = [
+            {"type": "INSERT", "ontology": "Heavy", "body": {"data": json.dumps({"n": n}), "query": None}}
+            for n in range(150)
+        ]
         assert (await writer.ask("BULK", items)).ok
     many = "{$lookup:{from:'Heavy',let:{n:'$n'},pipeline:[{$match:{$expr:{$gt:['$n','$$n']}}}],as:'x'}}"
     slow = {
