@@ -39,7 +39,7 @@ class Limits:
     inodes: int = 4096
     """Files and folders in the writable area. More: ENOSPC."""
     processes: int = 32
-    """Processes and threads together. More: EAGAIN."""
+    """Processes and threads together. More: EAGAIN. Not exact at the fallback level of a platform that is not root."""
     can_fork: bool = True
     """False: threads only. Always so where no cgroup bounds the memory of several processes together."""
     open_files: int = 64

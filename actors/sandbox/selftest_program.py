@@ -206,12 +206,15 @@ def memory() -> str | None:
 
 @probe
 def threads() -> str | None:
-    """The number of threads ends."""
+    """The number of threads ends.
+
+    Where programs run as the platform's user it is counted with that user's own threads, which come and go: not exactly.
+    """
     end = threading.Event()
     threading.stack_size(64 * 1024)
     started = []
     try:
-        for _ in range(bait["processes"] + 1):
+        for _ in range(bait["processes"] * 4):
             thread = threading.Thread(target=end.wait)
             thread.start()
             started.append(thread)
