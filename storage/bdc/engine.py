@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlite3 import OperationalError as SqliteOperationalError
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -24,12 +24,22 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sib.errors import ConfigurationError, StoreError, StoreUnavailableError
+from storage import mysql
+from storage.bdc.models import ConfigCounter
 
 BUSY_TIMEOUT_MS = 5000
 """How long a writer waits for another process to finish its transaction."""
 CONNECTIONS_KEPT = 4
 CONNECTIONS_MAX = 16
 WRITES = "bdc_writes"
+
+RECYCLE_S = 1800
+"""Idle connections to a server are made anew after this: firewalls forget them."""
+MIGRATION_S = 60
+"""How long an upgrade waits for another process that upgrades the same database."""
+
+_TURN = select(ConfigCounter.version).with_for_update()
+"""Writers take turns, as SQLite makes them: what a transaction has read is true until it ends."""
 
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "oracle": "oracle+oracledb"}
 
@@ -39,7 +49,10 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._writer = engine.execution_options(**{WRITES: True})
+        self._is_server = engine.dialect.name != "sqlite"
+        # A writer of a server waits for its turn, then it must see what the one before it has written.
+        level = {"isolation_level": "READ COMMITTED"} if self._is_server else {}
+        self._writer = engine.execution_options(**{WRITES: True}, **level)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -61,6 +74,8 @@ class Database:
             StoreError: the database refused what was written; nothing was written.
         """
         with _translated_errors(), self._writer.begin() as connection:
+            if self._is_server:
+                connection.execute(_TURN)
             yield connection
 
     @contextmanager
@@ -68,12 +83,16 @@ class Database:
         """A transaction that may rebuild tables: SQLite would else delete the rows that refer to a dropped table."""
         with _translated_errors(), self._writer.connect() as connection:
             raw: Any = connection.connection.driver_connection
-            is_sqlite = self.engine.dialect.name == "sqlite"
+            is_sqlite, is_mysql = not self._is_server, self.engine.dialect.name in ("mysql", "mariadb")
             if is_sqlite:
                 raw.execute("PRAGMA foreign_keys=OFF")
             try:
                 with connection.begin():
+                    if is_mysql:  # its DDL commits: only a lock by name keeps others out until the last migration
+                        connection.execute(text("SELECT GET_LOCK('sofia2.bdc', :wait_s)"), {"wait_s": MIGRATION_S})
                     yield connection
+                    if is_mysql:
+                        connection.execute(text("SELECT RELEASE_LOCK('sofia2.bdc')"))
             finally:
                 if is_sqlite:
                     raw.execute("PRAGMA foreign_keys=ON")
@@ -129,10 +148,12 @@ def make_engine(url: str) -> Engine:
     try:
         engine = create_engine(
             parsed,
+            connect_args=_connect_args(parsed),
             pool_size=CONNECTIONS_KEPT,
             max_overflow=CONNECTIONS_MAX - CONNECTIONS_KEPT,
             pool_timeout=BUSY_TIMEOUT_MS / 1000,
             pool_pre_ping=not is_sqlite,
+            pool_recycle=-1 if is_sqlite else RECYCLE_S,
             hide_parameters=True,  # tokens and keys are parameters; they must not get into error texts
         )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
@@ -141,6 +162,16 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    match url.get_backend_name():
+        case "mysql" | "mariadb":
+            return mysql.connect_args(url)
+        case "oracle":
+            return {"tcp_connect_timeout": mysql.CONNECT_S}
+        case _:
+            return {}
 
 
 def _make_private_file(path: Path) -> None:

@@ -18,19 +18,14 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from sib.errors import ConfigurationError
+from storage import mysql
 from storage.bdtr import schema
 from storage.bdtr.dialects import READERS_MAX
+from storage.mysql import CONNECT_S, LOCK_S, STATEMENT_S
 
-CONNECT_S = 5
-"""How long a server may take to answer a new connection."""
-LOCK_S = 5
-"""How long a writer waits for another process that writes to the same partition."""
-STATEMENT_S = 60
-"""How long one statement may take; longer ones are given up (a large part of an index is the longest)."""
 RECYCLE_S = 1800
 """Idle connections of readers are made anew after this: firewalls forget them."""
 
-_HERE = ("127.0.0.1", "::1", "localhost")
 _PARTITION = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -133,18 +128,7 @@ class MysqlDialect(ServerDialect):
             self.url = self.url.set(database=f"{self.url.database}_{self.partition}")
 
     def connect_args(self) -> dict[str, Any]:
-        modes = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
-        # Without options of its own the driver uses TLS if the server can; on this machine that only costs (10 ms a connection).
-        here = {"ssl_disabled": True} if self.url.host in _HERE and not self.url.query else {}
-        return {
-            **here,
-            "charset": "utf8mb4",
-            "binary_prefix": True,
-            "connect_timeout": CONNECT_S,
-            "read_timeout": STATEMENT_S,
-            "write_timeout": STATEMENT_S,
-            "init_command": f"SET SESSION sql_mode='{modes}', innodb_lock_wait_timeout={LOCK_S}, lock_wait_timeout={LOCK_S}",
-        }
+        return mysql.connect_args(self.url)
 
     def make_namespace(self) -> None:
         server = create_engine(

@@ -12,6 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "adapters(*names): the databases that a test is about, if it is not about all")
+
+
 SERVICES = Path(__file__).parents[2] / "scripts" / "services"
 REQUIRED = {"mariadb", "mongodb"}
 START_S = 120
@@ -57,6 +62,18 @@ class Server:
             parts = urlsplit(self.url)
             return urlunsplit(parts._replace(path=f"{parts.path or '/sofia2'}_{self._next()}"))
         return f"{self.url}{'&' if '?' in self.url else '?'}partition={self._next()}"
+
+    def database(self) -> str:
+        """The URL of a database of its own, for what knows no partitions."""
+        from sqlalchemy import create_engine
+
+        name = f"sofia2_{self._next()}"
+        engine = create_engine(self.url.replace("mysql:", "mysql+pymysql:"))
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+        engine.dispose()
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(path=f"/{name}"))
 
     def _next(self) -> str:
         return f"t{os.getpid()}_{next(self._numbers)}"

@@ -1,4 +1,4 @@
-"""One BDC per test. The same tests will run on every database that the BDC supports."""
+"""One BDC per test. The same tests run on every database that the BDC supports and that is there."""
 
 import shutil
 from datetime import datetime
@@ -8,6 +8,8 @@ from argon2 import PasswordHasher
 
 from sib.access import Permission, Role
 from storage.bdc.bdc import open_bdc
+from storage.bdc.engine import make_engine
+from storage.bdc.models import Base
 from storage.bdc.records import KpRecord, OntologyRecord, TokenRecord, UserRecord
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456)
@@ -21,9 +23,20 @@ def _cheap_hashes(monkeypatch):
     monkeypatch.setattr("storage.bdc.passwords._HASHER", CHEAP)
 
 
+def pytest_generate_tests(metafunc):
+    if "server" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("adapters")
+        chosen = [name for name in ("sqlite", "mariadb", "oracle") if marker is None or name in marker.args]
+        names = [name if name == "sqlite" else pytest.param(name, marks=pytest.mark.server) for name in chosen]
+        metafunc.parametrize("server", names, indirect=True, scope="session")
+
+
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/bdc.db"
+def url(request, server, tmp_path):
+    """The URL of an empty database, or that of ``bdc``."""
+    if server is None:
+        return f"sqlite:///{tmp_path}/bdc.db"
+    return request.getfixturevalue("migrated")[0] if "bdc" in request.fixturenames else server.database()
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +49,44 @@ def empty_database(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def migrated(server):
+    """A database with all tables on the server: the migrations take a second there, so it is emptied for each test."""
+    if server is None:
+        return None
+    url = server.database()
+    made = open_bdc(url)
+    made.upgrade()
+    seeds = {}
+    with made._database.read() as connection:
+        for table in Base.metadata.sorted_tables:
+            seeds[table] = [dict(row) for row in connection.execute(table.select()).mappings()]
+    made.close()
+    return url, seeds
+
+
 @pytest.fixture
-def bdc(url, tmp_path, empty_database):
-    shutil.copy(empty_database, tmp_path / "bdc.db")
+def bdc(request, server, tmp_path, empty_database, migrated):
+    if server is None:
+        shutil.copy(empty_database, tmp_path / "bdc.db")
+        url = request.getfixturevalue("url")
+    else:
+        url, seeds = migrated
+        _empty(url, seeds)
     opened = open_bdc(url, now=lambda: NOW)
     yield opened
     opened.close()
+
+
+def _empty(url, seeds):
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 0")
+        for table, rows in seeds.items():
+            connection.execute(table.delete())
+            if rows:
+                connection.execute(table.insert(), rows)
+    engine.dispose()
 
 
 @pytest.fixture

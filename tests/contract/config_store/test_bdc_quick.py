@@ -21,6 +21,7 @@ def test_the_schema_in_force_is_read(bdc, url, schema_text):
     assert read_schema(url, "Quick") == (record.schema_text, record.version) == (schema_text, 2)
 
 
+@pytest.mark.adapters("sqlite")
 def test_what_is_not_there_is_left_to_the_bdc(bdc, url, tmp_path):
     assert read_schema(url, "None") is None
     assert read_schema(f"sqlite:///{tmp_path}/none.db", "Quick") is None

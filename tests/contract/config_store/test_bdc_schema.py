@@ -113,6 +113,7 @@ def test_an_empty_database_is_refused_by_check(url):
         open_bdc(url).check()
 
 
+@pytest.mark.adapters("sqlite")
 def test_a_database_of_a_newer_version_is_refused_clearly(bdc, url, tmp_path):
     with sqlite3.connect(tmp_path / "bdc.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -121,6 +122,7 @@ def test_a_database_of_a_newer_version_is_refused_clearly(bdc, url, tmp_path):
             call()
 
 
+@pytest.mark.adapters("sqlite")
 def test_an_aborted_upgrade_leaves_an_empty_database(url):
     database = Database(make_engine(url))
 
@@ -135,6 +137,7 @@ def test_an_aborted_upgrade_leaves_an_empty_database(url):
         assert schema.current_revision(connection) is None
 
 
+@pytest.mark.adapters("sqlite")
 def test_the_file_is_for_its_owner_only(url, tmp_path):
     bdc = open_bdc(url)
     bdc.upgrade()
@@ -143,6 +146,7 @@ def test_the_file_is_for_its_owner_only(url, tmp_path):
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
+@pytest.mark.adapters("sqlite")
 def test_connections_are_durable_and_check_references(bdc):
     def pragma(name):
         with bdc._database.read() as connection:
@@ -182,6 +186,7 @@ def _upgrade(url, barrier):
     bdc.check()
 
 
+@pytest.mark.adapters("sqlite")
 def test_several_processes_may_upgrade_at_once(url, tmp_path):
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(4)

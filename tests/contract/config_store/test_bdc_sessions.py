@@ -300,6 +300,7 @@ def test_processes_share_one_database(bdc, url):
     assert len(keys(bdc)) == bdc.config_version() == 120
 
 
+@pytest.mark.adapters("sqlite")
 def test_a_locked_database_is_unavailable_and_comes_back(url, bdc, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 50)
     other = open_bdc(url)

@@ -11,10 +11,6 @@ from storage.open import open_bdtr
 SERVERS = ["mariadb", "postgresql", "mongodb", "oracle"]
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "adapters(*names): the adapters of the real-time database that a test is about")
-
-
 STAND_IN_CANNOT = {
     "test_near_with_a_limit_gives_the_nearest_of_all": "$near with an index and a limit takes the first ones, not the nearest",
     "test_two_bounds_on_an_array_may_be_met_by_different_elements": "a range on a multikey index wants both bounds of one element",
