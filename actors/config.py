@@ -41,6 +41,7 @@ class Limits:
     join_failure_delay_s_max: float = 5
     write_timeout_s: float = 10
     message_bytes_max: int = 1_900_000
+    mqtt_session_expiry_s: int = 86_400
     websocket_idle_s: float = 0
     requests_waiting_max: int = 20_000
     requests_per_connection_max: int = 1000
@@ -70,8 +71,9 @@ class PlatformConfig:
     """Everything an actor needs to find its databases and its neighbours."""
 
     data: str
-    bdc_url: str
-    bdtr_url: str
+    bdc_url: str = field(repr=False)
+    """It may hold a password, as ``bdtr_url`` may: neither is ever shown."""
+    bdtr_url: str = field(repr=False)
     topology: Topology
     listeners: tuple[Listener, ...]
     modules: tuple[str, ...] = ("sib",)

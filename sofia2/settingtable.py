@@ -191,6 +191,13 @@ TABLE: tuple[Setting, ...] = (
         "SUBSCRIBECOMMANDs of one connection; more are refused.",
     ),
     _limit("limits.queries_at_once_max", "queries_at_once_max", "Queries of one gateway at work; more are refused."),
+    _limit(
+        "mqtt.session_expiry_s",
+        "mqtt_session_expiry_s",
+        "The longest life of an MQTT session without a connection, on listeners that do not say otherwise.",
+        unit="s",
+        minimum=0,
+    ),
     _mqtt("connect_s", "From the first byte of a connection to its CONNECT; then it is closed.", "s"),
     _mqtt("packet_s", "From the first to the last byte of a packet; then the connection is closed.", "s"),
     _mqtt("stalled_s", "How long a client may read nothing of what is sent to it; then it is closed.", "s"),

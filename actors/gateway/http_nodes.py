@@ -10,9 +10,16 @@ from actors.config import PLATFORM, Listener, PlatformConfig
 from actors.gateway.callback_post import AddressPolicy, CallbackPoster
 from actors.gateway.callbacks import CallbackSender
 from actors.gateway.http import RunningHttp, start_http
-from actors.gateway.mqtt import ListenerOptions
 from actors.gateway.mqtt_websocket import WebSocketMqtt
-from actors.gateway.nodes import BIND_RETRY_S, BIND_TRIES, GatewayActor, MqttCore, settle_memory, tls_context
+from actors.gateway.nodes import (
+    BIND_RETRY_S,
+    BIND_TRIES,
+    GatewayActor,
+    MqttCore,
+    mqtt_options,
+    settle_memory,
+    tls_context,
+)
 from actors.metrics import Samples, format_metrics, merge_samples
 from actors.runtime import Ref
 from sib.errors import SibError
@@ -136,9 +143,7 @@ async def _bind_http(core: HttpCore, listener: Listener) -> None:
                 ssl=tls_context(listener),
                 connections_max=int(listener.options.get("connections_max", 20_000)),
                 is_shared=True,
-                open_mqtt=partial(
-                    WebSocketMqtt, core.endpoint, ListenerOptions(message_bytes_max=core.limits.message_bytes_max)
-                ),
+                open_mqtt=partial(WebSocketMqtt, core.endpoint, mqtt_options(listener, core.limits)),
             )
             core.servers.append(running)
             return

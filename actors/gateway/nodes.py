@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable
 from typing import Any
 
-from actors.config import Listener, PlatformConfig
+from actors.config import Limits, Listener, PlatformConfig
 from actors.feed import Announcement
 from actors.gateway.channel import Channel
 from actors.gateway.core import GatewayCore
@@ -136,7 +136,7 @@ class MqttGateway(GatewayActor):
 
 
 async def _bind_mqtt(core: MqttCore, listener: Listener) -> None:
-    options = ListenerOptions(**listener.options)
+    options = mqtt_options(listener, core.limits)
     for attempt in range(BIND_TRIES):
         try:
             await start_listener(
@@ -147,6 +147,12 @@ async def _bind_mqtt(core: MqttCore, listener: Listener) -> None:
             if attempt == BIND_TRIES - 1:
                 raise
             await asyncio.sleep(BIND_RETRY_S)
+
+
+def mqtt_options(listener: Listener, limits: Limits) -> ListenerOptions:
+    """What MQTT is set to on a listener, be it of its own or over WebSocket; what it does not say, the settings do."""
+    defaults = {"message_bytes_max": limits.message_bytes_max, "session_expiry_s": limits.mqtt_session_expiry_s}
+    return ListenerOptions(**{**defaults, **listener.options})
 
 
 def tls_context(listener: Listener) -> ssl.SSLContext | None:
