@@ -125,7 +125,7 @@ class Generator:
             case ast.Binary(operator, left, right) if operator in _ARITHMETIC:
                 return f"({self._number(left)} {operator} {self._number(right)})"
             case ast.IsNull(operand):
-                return f"({self.value(operand)} is None)"
+                return self._is_null(self.value(operand), operand)
             case ast.Call():
                 return self._call(expression, self.value)
         return self.safe(expression)
@@ -146,7 +146,7 @@ class Generator:
             case ast.Binary(operator, left, right) if operator in _ORDER:
                 return self._comparison(operator, left, right)
             case ast.IsNull(operand):
-                return f"({self.value(operand)} is None)"
+                return self._is_null(self.value(operand), operand)
             case ast.InList(operand, values):
                 name = self._namespace.constant(frozenset(value for value in values if value is not None))
                 return f"({self.value(operand)} in {name})"
@@ -154,7 +154,7 @@ class Generator:
                 source = f"{self.value(low)} <= {self.value(operand)} <= {self.value(high)}"
                 return self._unless_null(source, operand, low, high)
             case ast.Like():
-                return self.safe(expression)
+                return f"({self.safe(expression)} is True)"
         return f"({self.value(expression)} is True)"
 
     def falsity(self, expression: ast.Expression) -> str:
@@ -170,8 +170,12 @@ class Generator:
             case ast.Binary(operator, left, right) if operator in _ORDER:
                 return self._comparison(_OPPOSITE[operator], left, right)
             case ast.IsNull(operand):
-                return f"({self.value(operand)} is not None)"
+                return f"(not {self._is_null(self.value(operand), operand)})"
         return f"({self.safe(expression)} is False)"
+
+    @staticmethod
+    def _is_null(source: str, operand: ast.Expression) -> str:
+        return repr(operand.value is None) if isinstance(operand, ast.Const) else f"({source} is None)"
 
     def _comparison(self, operator: str, left: ast.Expression, right: ast.Expression) -> str:
         if any(isinstance(side, ast.Const) and side.value is None for side in (left, right)):
@@ -186,22 +190,19 @@ class Generator:
     def _unless_null(self, source: str, *operands: ast.Expression) -> str:
         """The source behind checks of the operands that may be null, so that nulls do not cost an exception."""
         checks = dict.fromkeys(
-            f"{self._checkable(item)} is not None" for operand in operands for item in self._nullables(operand)
+            f"{self.value(item)} is not None" for operand in operands for item in self._nullables(operand)
         )
         return f"({' and '.join([*checks, source])})"
 
-    def _checkable(self, expression: ast.Expression) -> str:
-        return self.value(expression)
-
     def _nullables(self, expression: ast.Expression) -> list[ast.Expression]:
         match expression:
-            case ast.Path() | ast.Call():
-                return [expression]
+            case ast.Const() | ast.IsNull():
+                return []
             case ast.Unary("-", operand):
                 return self._nullables(operand)
             case ast.Binary(operator, left, right) if operator in _ARITHMETIC:
                 return self._nullables(left) + self._nullables(right)
-        return []
+        return [expression]
 
     # Safe
 
@@ -218,7 +219,7 @@ class Generator:
                 name = _ARITHMETIC.get(operator) or _ORDER.get(operator) or ("both" if operator == "and" else "either")
                 return f"{name}({self.safe(left)}, {self.safe(right)})"
             case ast.IsNull(operand):
-                return f"({self.safe(operand)} is None)"
+                return self._is_null(self.safe(operand), operand)
             case ast.InList(operand, values):
                 name = self._namespace.constant(frozenset(value for value in values if value is not None))
                 return f"contains({self.safe(operand)}, {name})"

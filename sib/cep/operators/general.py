@@ -41,7 +41,7 @@ class General(Operator):
         source = scope.key_source(window.attributes[:1] if window.kind == "external" else window.attributes, generator)
         self._attribute = eval(f"lambda e: {source}", scope.namespace)  # noqa: S307 - own source, see codegen
         is_edge = scope.rule.rate is not None and scope.rule.rate.kind == "change" and scope.having is not None
-        self.state = {"groups": {}, "items": {}, "queue": deque(), "counts": {}, "on": set()}
+        self.state = {"groups": {}, "sizes": {}, "items": {}, "queue": deque(), "counts": {}, "on": set()}
         self._on: set[Any] | None = self.state["on"] if is_edge else None
 
     def load(self, state: dict[str, Any]) -> None:
@@ -74,6 +74,8 @@ class General(Operator):
         if group is None:
             group = groups[key] = self._groups.new()
         self._groups.add(group, event)
+        if self._window.kind != "endless":
+            self.state["sizes"][key] = self.state["sizes"].get(key, 0) + 1
         if self._tells_current:
             outs += self._groups.finish([(key, group)], event[0], self._on, BY_EVENT)
         return outs
@@ -129,8 +131,10 @@ class General(Operator):
         if self._tells_expired:
             told = [event, *group[1:]]
             outs = self._groups.finish([(key, told)], ts, self._on, cause)
-        if group[0] is event:
-            del groups[key]
+        sizes = self.state["sizes"]
+        sizes[key] -= 1
+        if not sizes[key]:
+            del groups[key], sizes[key]
         return outs
 
     def _bound(self, queue: deque[Any], ts: int) -> list[Out]:

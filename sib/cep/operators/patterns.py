@@ -116,11 +116,9 @@ class Pattern(Operator):
         slot = self._steps[0].slots[0]
         for number, match in matches.items():
             captured = match[_CAPTURED][slot.number]
-            if match[_STEP] == 0 and len(captured) < slot.count_min:
+            if self._collects(match):
                 captured.append(event)
-                while self._chain.within_ms is not None and event[0] - captured[0][0] > self._chain.within_ms:
-                    del captured[0]
-                match[_START] = captured[0][0]
+                self._let_go(match, event[0])
                 self._settle(number, match, matches, event[0], key, outs, BY_EVENT)
                 return True
         return False
@@ -132,14 +130,12 @@ class Pattern(Operator):
     ) -> bool:
         """Offer the event to a match. Whether it got through the part of which only one may succeed."""
         ts, place = event[0], match[_STEP]
-        step = self._steps[place]
-        collects = place == 0 and step.is_counted and len(match[_CAPTURED][0]) < step.slots[0].count_min
+        if self._collects(match):
+            return False
         if self._is_late(match, ts):
-            if not collects:
-                del matches[number]
+            del matches[number]
             return False
-        if collects:
-            return False
+        step = self._steps[place]
         reach = self._reach(match)
         for target in range(reach, place - 1, -1):
             if not self._fits_groups(match, target, ts):
@@ -150,6 +146,19 @@ class Pattern(Operator):
         if self._steps[min(reach, self._last)].is_strict:
             del matches[number]
         return False
+
+    def _collects(self, match: Match) -> bool:
+        """Whether a match still counts its first events; :meth:`_collect` feeds it."""
+        slot = self._steps[0].slots[0]
+        return match[_STEP] == 0 and slot.is_list and len(match[_CAPTURED][0]) < slot.count_min
+
+    def _let_go(self, match: Match, now: int) -> None:
+        """Forget the oldest of the first events while they are too old."""
+        captured = match[_CAPTURED][0]
+        while captured and self._chain.within_ms is not None and now - captured[0][0] > self._chain.within_ms:
+            del captured[0]
+        if captured:
+            match[_START] = captured[0][0]
 
     def _reach(self, match: Match) -> int:
         """The furthest step that may come next: counted steps with enough events may be left."""
@@ -330,8 +339,11 @@ class Pattern(Operator):
 
     def _sweep(self, now: int) -> None:
         for key, matches in list(self.state["matches"].items()):
-            for number in [number for number, match in matches.items() if self._is_late(match, now)]:
-                del matches[number]
+            for number, match in list(matches.items()):
+                if self._collects(match):
+                    self._let_go(match, now)
+                if self._is_late(match, now):
+                    del matches[number]
             if not matches:
                 del self.state["matches"][key]
         has_matches = bool(self.state["matches"]) and self._sweeps is not None
