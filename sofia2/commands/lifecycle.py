@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sofia2.commands.options import Config, Data, Json, folder_of, settings_of
-from sofia2.console import NO, TIMED_OUT, WRONG_INPUT, CliError, output
+from sofia2.console import FAULT, NO, TIMED_OUT, WRONG_INPUT, CliError, output
 
 if TYPE_CHECKING:
     from sofia2.launch import Launch
@@ -55,14 +56,17 @@ def _start(settings: Settings) -> int:
     from sofia2.launch import Launch, NotAppliedError
 
     is_detached = settings.get("detach")
+    _end_on_signals()
     try:
         with Launch(settings) as launch:
             with output.busy("starting") as progress:
                 launch.prepare(settings.get("apply"), progress.update)
                 _tell_before(settings, launch)
                 ready = launch.run(progress.update, timeout_s=settings.get("ready_timeout"), is_detached=is_detached)
+            if not is_detached:
+                return _stay(settings, launch, ready)
             _tell_ready(settings, launch, ready)
-            return 0 if is_detached else _stay(launch)
+            return 0
     except NotAppliedError as error:
         return _refused(error)
     except StartError as error:
@@ -91,13 +95,15 @@ def _tell_ready(settings: Settings, launch: Launch, ready: dict[str, Any]) -> No
     output.say("Ctrl-C stops it." if not settings.get("detach") else "'sofia2 stop' stops it.")
 
 
-def _stay(launch: Launch) -> int:
-    import signal
-
-    # A kill of this process stops the platform as Ctrl-C does; a script's background job begins with SIGINT ignored.
+def _end_on_signals() -> None:
+    """A kill of this process ends what it started as Ctrl-C does; a script's background job begins with SIGINT ignored."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
+
+
+def _stay(settings: Settings, launch: Launch, ready: dict[str, Any]) -> int:
     try:
+        _tell_ready(settings, launch, ready)
         status = launch.wait()
     except KeyboardInterrupt:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,7 +112,7 @@ def _stay(launch: Launch) -> int:
         launch.stop()
         return 0
     if status:
-        raise CliError(70, f"the platform has ended by itself (status {status}): see {launch.folder.log}")
+        raise CliError(FAULT, f"the platform has ended by itself (status {status}): see {launch.folder.log}")
     output.say("the platform was stopped")
     return 0
 

@@ -276,6 +276,35 @@ def test_in_the_foreground_it_runs_until_it_is_told_to_end(tmp_path, number, com
         command("stop", "--data", data)
 
 
+def test_a_start_that_is_interrupted_leaves_nothing_behind(tmp_path, command):
+    data = tmp_path / "data"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "sofia2",
+            "start",
+            "--detach",
+            "--data",
+            str(data),
+            "--mqtt-port",
+            "0",
+            "--http-port",
+            "0",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    with process:
+        deadline = time.monotonic() + START_S
+        while not processes_of(data) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    assert processes_of(data) == []
+
+
 def test_a_foreground_that_is_killed_takes_its_platform_with_it(tmp_path, command):
     data = tmp_path / "data"
     process = subprocess.Popen(
