@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from tests.contract.portability import _every_statement_is_portable  # noqa: F401 - a fixture for all tests of this folder
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "adapters(*names): the databases that a test is about, if it is not about all")

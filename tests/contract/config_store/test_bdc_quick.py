@@ -7,6 +7,7 @@ from storage.bdc.quick import read_schema
 from storage.bdc.records import OntologyRecord, UserRecord
 
 
+@pytest.mark.adapters("sqlite")
 @pytest.mark.parametrize(
     "schema_text", ['{"type": "object"}', ' {"title": "ñ€😀",\n "type": "object"} ', "x" * 100_000]
 )

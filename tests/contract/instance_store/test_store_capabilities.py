@@ -65,6 +65,8 @@ def test_no_time_left_is_a_time_limit(store, read):
     ],
 )
 def test_what_no_backend_carries_out(store, pipeline):
+    with store.begin() as transaction:
+        transaction.insert_document("S", {"_id": 1})
     with pytest.raises(QuerySyntaxError):
         list(store.aggregate("S", pipeline))
 
