@@ -45,13 +45,16 @@ class Lease(NamedTuple):
 
 
 class JoinRequest(NamedTuple):
-    """A JOIN with all that the transport knows; ``renewed_key`` is the live key of a renewal."""
+    """A JOIN with all that the transport knows; ``renewed_key`` is the live key of a renewal.
+
+    User and password the gateway has checked: argon2 takes long on purpose, and the sessions of all others would wait for it.
+    ``proof`` is what came out, an identity or why there is none.
+    """
 
     kp: str
     instance: str
     token: str | None
-    user: str | None
-    password: str | None
+    proof: Identity | AuthenticationError | None
     dialect: int
     is_ciphered: bool
     client: str
@@ -187,9 +190,11 @@ class SessionShard:
             if key not in self._identities:
                 self._identities[key] = self._bdc.identify(request.kp, request.token)
             return self._identities[key]
-        if not request.user or request.password is None:
+        if request.proof is None:
             raise AuthenticationError("a JOIN needs a token, or a user and a password")
-        return self._bdc.identify_user(request.kp, request.user, request.password)
+        if isinstance(request.proof, AuthenticationError):
+            raise request.proof
+        return request.proof
 
     def _open(self, batch: _Changes, gateway: str, request: JoinRequest, identity: Identity, now_s: float) -> Session:
         shard_of = self._config.topology.shard_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from sib.ssap.operations import Command, SubscribeCommand, without_kp
 
 if TYPE_CHECKING:
     from actors.gateway.channel import Channel
+
+ENDPOINTS_MAX = 10_000
+"""SUBSCRIBECOMMANDs with a REST endpoint: nothing tells that their client is gone, so at the bound the oldest ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,11 @@ class Commands:
     def __init__(self, send_callback: Callable[[str, str, bytes], Awaitable[None] | None]) -> None:
         self._send_callback = send_callback
         self._listeners: dict[str, _Listener] = {}
+        self._with_endpoint: dict[str, None] = {}
+        self._of_channel: Counter[Channel] = Counter()
 
     def count(self, channel: Channel) -> int:
-        return sum(listener.channel is channel for listener in self._listeners.values())
+        return self._of_channel[channel]
 
     def add(
         self, id_: str, wish: SubscribeCommand, dialect: Dialect, channel: Channel | None, endpoint: str | None
@@ -41,14 +47,23 @@ class Commands:
         self._listeners[id_] = _Listener(
             id_, wish.kp or "", wish.instance_name or "", wish.command_type, dialect, channel, endpoint
         )
+        if channel is not None:
+            self._of_channel[channel] += 1
+            return
+        self._with_endpoint[id_] = None
+        if len(self._with_endpoint) > ENDPOINTS_MAX:
+            self.remove(next(iter(self._with_endpoint)))
 
     def remove_channel(self, channel: Channel) -> None:
-        self._listeners = {
-            id_: listener for id_, listener in self._listeners.items() if listener.channel is not channel
-        }
+        if self._of_channel.pop(channel, 0):
+            self._listeners = {
+                id_: listener for id_, listener in self._listeners.items() if listener.channel is not channel
+            }
 
     def remove(self, id_: str) -> None:
-        self._listeners.pop(id_, None)
+        """End a listener with an endpoint; an unknown id is no error."""
+        if id_ in self._with_endpoint:
+            del self._with_endpoint[id_], self._listeners[id_]
 
     def send(self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, object]) -> int:
         """Tell every listener of this instance and type; returns how many. A command without a type reaches nobody."""

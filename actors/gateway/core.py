@@ -24,19 +24,22 @@ from actors.partition import subscriber_of
 from actors.router import Router
 from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease
-from sib.access import Rights
+from sib.access import Identity, Rights
 from sib.errors import AuthenticationError, NotFoundError, SibError, StoreUnavailableError
 from sib.query.cache import PlanCache
 from sib.sessions import touch_lag_s
 from sib.ssap.answers import InsertAnswerTemplate
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect
+from sib.ssap.operations import Join
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import SubscriptionRecord
 
 log = logging.getLogger("sofia2.gateway")
 
 HEARTBEAT_S = 1.0
+PROOFS_AT_ONCE_MAX = 2
+"""Passwords being checked; each takes 64 MiB and a thread. More wait."""
 LEASES_MAX = 200_000
 """Sessions remembered; beyond it the ones used longest ago are asked again."""
 
@@ -102,6 +105,7 @@ class GatewayCore:
         self.commands = Commands(self._send_callback)
         self.router = Router(self)
         self._loop = asyncio.get_running_loop()
+        self.proving = asyncio.Semaphore(PROOFS_AT_ONCE_MAX)
         self._dirty: list[Channel] = []
         self._is_drain_due = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -148,7 +152,18 @@ class GatewayCore:
             self.bdc.identify_user(kp, user, password)
             return self.bdc.tokens(kp)
 
-        return await asyncio.to_thread(read)
+        async with self.proving:
+            return await asyncio.to_thread(read)
+
+    async def prove(self, join: Join) -> Identity | AuthenticationError | None:
+        """Who user and password of a JOIN are, or why nobody; None when they are not there."""
+        if not join.kp or not join.user or join.password is None:
+            return None
+        async with self.proving:
+            try:
+                return await asyncio.to_thread(self.bdc.identify_user, join.kp, join.user, join.password)
+            except AuthenticationError as error:
+                return error
 
     def cipher_key_of(self, kp: str) -> str | None:
         """The cipher key of a KP, None if there is no such KP."""

@@ -47,7 +47,8 @@ class MqttCore(GatewayCore):
         if not username or password is None:
             return False
         try:
-            await asyncio.to_thread(self.bdc.log_in, username, password.decode("utf-8", "replace"))
+            async with self.proving:
+                await asyncio.to_thread(self.bdc.log_in, username, password.decode("utf-8", "replace"))
         except AuthenticationError:
             return False
         return True

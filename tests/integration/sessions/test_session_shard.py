@@ -9,7 +9,7 @@ from argon2 import PasswordHasher
 from actors import sessions as module
 from actors.config import PlatformConfig, Topology
 from actors.sessions import JoinRefused, JoinRequest, SessionShard
-from sib.access import Role
+from sib.access import Identity, Role
 from sib.errors import AuthenticationError, StoreUnavailableError
 from sib.sessions import touch_lag_s
 from storage.bdc.bdc import open_bdc
@@ -91,8 +91,8 @@ def ask(shard, kind, *arguments, gateway="mqtt-0"):
     return answer
 
 
-def join(shard, *, token="token-of-sofia", key=None, client="dev"):
-    return ask(shard, "join", JoinRequest("KP", "1", token, None, None, 0, False, client, "10.0.0.9", key))
+def join(shard, *, token="token-of-sofia", proof=None, key=None, client="dev"):
+    return ask(shard, "join", JoinRequest("KP", "1", token, proof, 0, False, client, "10.0.0.9", key))
 
 
 def subscription(key, id_="s1"):
@@ -202,3 +202,15 @@ def test_hot_settings_act_at_once_and_after_a_crash_of_the_shard(shard, bdc, tmp
         assert all(isinstance(refused, JoinRefused) for refused in refusals)
         assert [refused.delay_s for refused in refusals] == [0, 0, 0.1, 0.2, 0.25]
         assert join(one).expiry_s == 10
+
+
+def test_a_password_is_checked_elsewhere_and_its_failures_count_here(shard, bdc):
+    """argon2 would hold back every other session."""
+    refusals = [join(shard, token=None, proof=AuthenticationError("wrong")) for _ in range(32)]
+    assert [refused.error.message for refused in refusals] == ["wrong"] * 32
+    assert refusals[-1].delay_s > 0
+    assert isinstance(join(shard, token=None), JoinRefused)
+    identity = Identity("KP", "sofia", Role.COLABORADOR, "key", cipher_only=False, credential="user:1")
+    lease = join(shard, token=None, proof=identity)
+    assert lease.user == "sofia"
+    assert "Open" in lease.rights
