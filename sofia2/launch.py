@@ -185,7 +185,7 @@ def stop_platform(folder: RunFolder) -> bool:
     """
     pid = folder.holder()
     if pid is None:
-        return False
+        return _end_leftovers(folder)
     if control.ask(folder, "stop") is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -198,9 +198,16 @@ def stop_platform(folder: RunFolder) -> bool:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(POLL_S)
-    if folder.state.exists():
-        end_processes(str(folder.data))
-        folder.state.unlink(missing_ok=True)
+    _end_leftovers(folder)
+    return True
+
+
+def _end_leftovers(folder: RunFolder) -> bool:
+    """End what a platform has left that did not end by itself but was killed; False when it left nothing."""
+    if not folder.state.exists():
+        return False
+    end_processes(str(folder.data))
+    folder.state.unlink(missing_ok=True)
     return True
 
 
