@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from sofia2.commands import about, configure, data, definitions, kps, lifecycle, ontologies, traffic, users
+from sofia2.commands import about, configure, data, definitions, kps, lifecycle, offline, ontologies, traffic, users
 from sofia2.console import FAULT, NO, NOT_PERMITTED, WRONG_INPUT, CliError, output
 
 app = typer.Typer(
@@ -42,6 +42,12 @@ _GROUPS = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+for _command in (offline.cep, offline.sandbox):
+    app.command(
+        rich_help_panel="Without a platform",
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    )(_command)
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name, rich_help_panel="Configuration")
 
@@ -64,6 +70,8 @@ def run(arguments: list[str]) -> int:
         return _usage(error)
     except KeyboardInterrupt:
         return 130
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else WRONG_INPUT
     except BrokenPipeError:
         sys.stderr.close()
         return FAULT
