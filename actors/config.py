@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sib.placement import place
+from storage.open import partition_url
 
 PLATFORM = "platform"
 
@@ -84,6 +85,4 @@ class PlatformConfig:
 
     def partition_url(self, partition: str) -> str:
         """The database of one partition: on SQLite a file of its own below the BDTR folder."""
-        if self.bdtr_url.startswith("sqlite:"):
-            return f"{self.bdtr_url}/{partition}.db"
-        return self.bdtr_url
+        return partition_url(self.bdtr_url, partition)

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 import bson
 import orjson
@@ -40,8 +40,13 @@ from storage.bdc.bdc import open_bdc
 from storage.bdc.records import IndexDeclaration, SubscriptionRecord
 from storage.bdtr.identity import object_id
 from storage.bdtr.model import DuplicatesInBatchError, IndexSpec, WriteResult, context_head
-from storage.bdtr.relational import RelationalStore
-from storage.bdtr.transaction import Transaction
+from storage.open import open_bdtr
+
+if TYPE_CHECKING:
+    from storage.bdtr.mongo_transaction import MongoTransaction
+    from storage.bdtr.transaction import Transaction as RelationalTransaction
+
+Transaction: TypeAlias = Union["RelationalTransaction", "MongoTransaction"]
 
 log = logging.getLogger("sofia2.partition")
 
@@ -101,7 +106,7 @@ class OntologyPartition:
         logs.configure(config.data, name)
         self._name, self._config = name, config
         self._bdc = open_bdc(config.bdc_url)
-        self._store = RelationalStore.open(config.partition_url(name), writer=True)
+        self._store = open_bdtr(config.partition_url(name), writer=True)
         self._catalog = LiveCatalog(self._bdc)
         self._ticks = 0
         self._prepared: dict[str, tuple[Any, ...]] = {}

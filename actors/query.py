@@ -25,7 +25,7 @@ from sib.query.sorting import sort_documents
 from sib.query.sqlbdc import plan_bdc
 from sib.ssap.printing import print_legacy, print_one, print_rows_legacy, print_rows_one
 from storage.bdc.bdc import open_bdc
-from storage.bdtr.relational import RelationalStore
+from storage.open import Store, open_bdtr
 
 Printed = tuple[str | None, bytes | None]
 
@@ -117,10 +117,10 @@ class QueryWorker:
             found = [{column: row.get(column) for column in plan.columns} for row in found]
         return _printed(found, is_one)
 
-    def _store(self, partition: str) -> RelationalStore:
-        stores: dict[str, RelationalStore] = self._threads.__dict__.setdefault("stores", {})
+    def _store(self, partition: str) -> Store:
+        stores: dict[str, Store] = self._threads.__dict__.setdefault("stores", {})
         if partition not in stores:
-            stores[partition] = RelationalStore.open(self._config.partition_url(partition), writer=False)
+            stores[partition] = open_bdtr(self._config.partition_url(partition), writer=False)
         return stores[partition]
 
     def reload(self) -> int:

@@ -42,12 +42,12 @@ _GROUPS = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-for _command in (offline.cep, offline.sandbox):
+for _tool in (offline.cep, offline.sandbox):
     app.command(
         rich_help_panel="Without a platform",
         add_help_option=False,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    )(_command)
+    )(_tool)
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name, rich_help_panel="Configuration")
 
