@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as dt_time
@@ -34,6 +34,7 @@ from storage.bdc.records import HistoryFileRecord
 from storage.bdh import intervals, layout, names, parts
 from storage.bdh.adapter import HistoryFileSystem
 from storage.bdh.columns import CONTEXT, Layout, layout_of
+from storage.bdh.deadlines import Deadlines
 from storage.bdh.files import HistoryFiles, PartMissingError
 from storage.bdh.fitting import to_table
 from storage.bdh.intervals import EVER, Intervals
@@ -50,7 +51,10 @@ THREADS = 2
 ROWS_MAX = 1_000_000
 """Rows of a result as Python values."""
 LAYOUTS_KEPT = 1_000
+STATEMENTS_KEPT, STATEMENT_CHARS_KEPT = 1_000, 10_000
+"""Statements that are not read again when they come again, and how long they may be."""
 
+_PLAIN_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?)?")
 _TOO_LONG = "The query took longer than it may: narrow its conditions, or raise query.time_limit_s."
 
 Result = TypeVar("Result")
@@ -102,6 +106,8 @@ class HistoryQueries:
         self._lookup = lookup
         self._store_of = store_of
         self._schemas: dict[str, pa.Schema] = {}
+        self._deadlines = Deadlines()
+        self._statements: dict[tuple[str, Scope], Statement] = {}
         self._database = _open(files, memory_bytes, threads)
 
     def close(self) -> None:
@@ -132,7 +138,7 @@ class HistoryQueries:
             StoreUnavailableError: a database or file system does not answer.
         """
         cap = min(row_cap, ROWS_MAX)
-        statement = read_statement(text, lookup=self._lookup, scope=scope)
+        statement = self._statement(text, scope)
         deadline_s = monotonic() + time_limit_s
 
         def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
@@ -180,6 +186,21 @@ class HistoryQueries:
             return table.cast(pa.schema(own))  # DuckDB has times of another precision
 
         return self._execute(statement, read, monotonic() + time_limit_s, monotonic)
+
+    def _statement(self, text: str, scope: Scope) -> Statement:
+        """The statement of a text, read once as long as its ontologies stay as they are."""
+        known = self._statements.get((text, scope))
+        if known is not None:
+            # Asked for each time: the caller may have lost the right to read it.
+            present = [self._lookup(source.ontology.name) for source in known.sources]
+            if all(source.ontology is ontology for source, ontology in zip(known.sources, present, strict=True)):
+                return known
+        statement = read_statement(text, lookup=self._lookup, scope=scope)
+        if len(self._statements) >= STATEMENTS_KEPT:
+            self._statements.clear()
+        if len(text) <= STATEMENT_CHARS_KEPT:
+            self._statements[text, scope] = statement
+        return statement
 
     def _execute(
         self,
@@ -268,14 +289,10 @@ class HistoryQueries:
         if time_limit_s <= 0:
             raise QueryTimeoutError(_TOO_LONG)
         connection = self._database.cursor()
-        timer = threading.Timer(time_limit_s, connection.interrupt)
-        timer.daemon = True
-        timer.start()
         try:
-            with _translated():
+            with _translated(), self._deadlines.interrupted_after(time_limit_s, connection.interrupt):
                 yield connection
         finally:
-            timer.cancel()
             connection.close()
 
     def files_of(
@@ -318,6 +335,9 @@ def table_statement(
 
 def _constant(connection: duckdb.DuckDBPyConnection, node: exp.Expr) -> datetime | None:
     """The moment that an expression without names stands for, as DuckDB sees it."""
+    if isinstance(node, exp.Literal) and node.is_string and _PLAIN_MOMENT.fullmatch(node.this):
+        with suppress(ValueError):
+            return datetime.fromisoformat(node.this)
     try:
         rows = connection.execute(f"SELECT TRY_CAST({node.sql(dialect=WRITE)} AS TIMESTAMP)").fetchall()
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException):
