@@ -173,6 +173,7 @@ _STATS = {
     "busy_s": "sofia2_partition_busy_seconds_total",
     "joins": "sofia2_joins_total",
     "join_failures": "sofia2_join_failures_total",
+    "join_delays": "sofia2_joins_delayed_total",
     "queries": "sofia2_queries_total",
 }
 

@@ -7,6 +7,7 @@ when the session ends or speaks through another gateway.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -21,10 +22,12 @@ from actors.config import PlatformConfig
 from actors.runtime import Ref
 from sib.access import Identity, permission_name
 from sib.errors import AuthenticationError, LimitError, SibError
-from sib.limiter import FailureLimiter
+from sib.limiter import DELAY_S_FIRST, FailureLimiter
 from sib.sessions import Session, Sessions, touch_lag_s
 from storage.bdc.bdc import Bdc, open_bdc
 from storage.bdc.records import LogRecord, SessionRecord, SubscriptionRecord
+
+log = logging.getLogger("sofia2.sessions")
 
 
 class Lease(NamedTuple):
@@ -87,7 +90,7 @@ class SessionShard:
         self._rights: dict[tuple[str, str], dict[str, int]] = {}
         self._config_version = -1
         self._leased: dict[str, set[str]] = {}
-        self._counts = {"joins": 0, "join_failures": 0, "leases": 0, "leaves": 0, "expired": 0}
+        self._counts = {"joins": 0, "join_failures": 0, "join_delays": 0, "leases": 0, "leaves": 0, "expired": 0}
         self._touched: dict[str, float] = {}
         self._refresh()
         self._load()
@@ -177,12 +180,25 @@ class SessionShard:
                 session = self._open(batch, gateway, request, identity, now_s)
         except AuthenticationError as error:
             self._counts["join_failures"] += 1
-            return JoinRefused(error, self._limiter.failed(request.address, request.kp, now_s))
+            return JoinRefused(error, self._slow_down(request, now_s))
         batch.saved.append(session)
         if request.token is not None:
             batch.tokens.append((request.token, _moment(now_s)))
         batch.seen.append((request.kp, request.instance, request.client or request.address, _moment(now_s)))
         return self._grant(batch, gateway, session, identity)
+
+    def _slow_down(self, request: JoinRequest, now_s: float) -> float:
+        """How long the answer to this failure waits; too many of one address and KP are logged once a minute, and counted."""
+        delay_s = self._limiter.failed(request.address, request.kp, now_s)
+        if delay_s:
+            self._counts["join_delays"] += 1
+            if delay_s <= DELAY_S_FIRST:
+                log.warning(
+                    "too many failed JOINs as KP %r from %s: further ones are slowed down",
+                    request.kp[:80],
+                    request.address,
+                )
+        return delay_s
 
     def _identify(self, request: JoinRequest) -> Identity:
         if request.token is not None:

@@ -39,6 +39,11 @@ def _cheap_hashes(monkeypatch):
     monkeypatch.setattr("storage.bdc.passwords._HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
+@pytest.fixture(autouse=True)
+def _no_log_files(monkeypatch):
+    monkeypatch.setattr(module.logs, "configure", lambda *_: None)
+
+
 @pytest.fixture
 def told(monkeypatch):
     told = Told()
@@ -214,3 +219,11 @@ def test_a_password_is_checked_elsewhere_and_its_failures_count_here(shard, bdc)
     lease = join(shard, token=None, proof=identity)
     assert lease.user == "sofia"
     assert "Open" in lease.rights
+
+
+def test_failures_that_are_slowed_down_are_logged_once_and_counted(shard, caplog):
+    for _ in range(34):
+        join(shard, token="wrong-token")
+    lines = [record.getMessage() for record in caplog.records if record.name == "sofia2.sessions"]
+    assert lines == ["too many failed JOINs as KP 'KP' from 10.0.0.9: further ones are slowed down"]
+    assert (shard.stats()["join_failures"], shard.stats()["join_delays"]) == (34, 4)

@@ -38,3 +38,9 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         slow.failed(address, "K", 0)
     assert slow.failed("d", "K", 0) > 0
     assert slow.failed("a", "K", 0) == 0  # forgotten
+
+
+def test_endless_names_are_not_kept():
+    limiter = FailureLimiter(30, 5)
+    limiter.failed("a", "x" * 1_000_000, 0)
+    assert sum(len(kp) for _, kp in limiter._failures) < 1000
