@@ -341,7 +341,7 @@ def descendants() -> list[Any]:
 
 
 def end_processes(data: str, started: Sequence[Any] = ()) -> None:
-    """End what is left of a platform: what ``started`` names, and every process that has its data folder in the environment."""
+    """End what is left of a platform: what ``started`` names, and every process that belongs to its data folder."""
     import psutil
 
     def left() -> list[psutil.Process]:
@@ -349,10 +349,11 @@ def end_processes(data: str, started: Sequence[Any] = ()) -> None:
         for process in psutil.process_iter(["pid"]):
             with contextlib.suppress(psutil.Error):
                 is_ours = process.pid != os.getpid() and process.pid not in ancestors
-                if is_ours and process.environ().get("SOFIA2_DATA_RUN") == data:
+                if is_ours and _belongs(process, data, temp):
                     found.append(process)
         return found
 
+    temp = f"{RunFolder(Path(data)).temp}/"
     for process in started:
         with contextlib.suppress(psutil.Error):
             process.kill()
@@ -364,6 +365,16 @@ def end_processes(data: str, started: Sequence[Any] = ()) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(processes, timeout=2)
+
+
+def _belongs(process: Any, data: str, temp: str) -> bool:
+    """Whether a process is of the platform on this data folder: by its environment, or by the log files it has open."""
+    if process.environ().get("SOFIA2_DATA_RUN") == data:
+        return True
+    # Ray's agents write their title over their environment, and they outlive their parents.
+    title = process.cmdline()
+    is_ray = bool(title) and title[0].startswith("ray::")
+    return is_ray and any(file.path.startswith(temp) for file in process.open_files())
 
 
 def is_alive(pid: int) -> bool:
