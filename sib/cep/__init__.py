@@ -11,6 +11,7 @@ or a store.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sib.cep.build import Builder
 from sib.cep.cascade import connect
@@ -47,6 +48,7 @@ def compile_rules(
     tables: Mapping[str, list[Row]] | None = None,
     timing: Timing | None = None,
     versions: Mapping[str, int] | None = None,
+    snapshot: Mapping[str, Any] | None = None,
 ) -> Engine:
     """An engine for rules.
 
@@ -56,6 +58,8 @@ def compile_rules(
         tables: Rows by table name, for joins, ``in TABLE`` and ``partition by … in TABLE.attribute``.
         timing: What holds where a rule has no ``@watermark``: no delay, late events dropped and counted.
         versions: Version by rule name (or target), part of the alarm ids.
+        snapshot: The snapshot that the engine is to :meth:`~sib.cep.engine.Engine.restore` next, if other rules than
+            these made it: attributes keep their places in it, so that rules which did not change keep their state.
 
     Raises:
         CepSyntaxError: With every problem, syntax or meaning.
@@ -65,10 +69,10 @@ def compile_rules(
     if problems:
         raise CepSyntaxError(problems)
     default = timing or Timing()
-    builder = Builder.of(streams, tables)
+    slots = snapshot.get("slots") if snapshot is not None else None
+    builder = Builder.of(streams, tables, slots if isinstance(slots, Mapping) else None)
     compiled = [
         compile_rule(builder, rule, default, (versions or {}).get(rule.name or rule.target, 1)) for rule in parsed
     ]
     connect(compiled, builder)
-    projectors = {name: layout.projector() for name, layout in builder.layouts.items()}
-    return Engine(compiled, projectors, builder.tables, default)
+    return Engine(compiled, builder.layouts, builder.tables, default)

@@ -46,10 +46,19 @@ class Builder:
     layouts: dict[str, Layout] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, streams: StreamTypes | None, tables: Mapping[str, list[Row]] | None) -> Builder:
-        """From declared streams and the rows of tables."""
+    def of(
+        cls,
+        streams: StreamTypes | None,
+        tables: Mapping[str, list[Row]] | None,
+        slots: Mapping[str, list[list[str | int]]] | None = None,
+    ) -> Builder:
+        """From declared streams, the rows of tables, and the slots that a snapshot's tuples have."""
         declared = {name.casefold(): Declaration.of(attributes) for name, attributes in (streams or {}).items()}
-        return cls(declared, {name.casefold(): Table(name, rows) for name, rows in (tables or {}).items()})
+        builder = cls(declared, {name.casefold(): Table(name, rows) for name, rows in (tables or {}).items()})
+        for stream, paths in (slots or {}).items():
+            for path in paths:
+                builder.layout(stream).slot(tuple(path))
+        return builder
 
     def layout(self, stream: str) -> Layout:
         """The layout of a stream."""
@@ -166,7 +175,7 @@ class Builder:
     def _is_table(self, source: ast.Source, join: ast.JoinInput) -> bool:
         if source.name.casefold() in self.tables:
             return True
-        has_windows = join.left.window or join.right.window or join.within_ms
+        has_windows = join.left.window or join.right.window or join.within_ms is not None
         return not has_windows and source is join.right and join.left.name.casefold() not in self.tables
 
 

@@ -155,6 +155,8 @@ class Generator:
                 return self._unless_null(source, operand, low, high)
             case ast.Like():
                 return f"({self.safe(expression)} is True)"
+        if self.type_of(expression) in (NUMBER, STRING):
+            return "False"
         return f"({self.value(expression)} is True)"
 
     def falsity(self, expression: ast.Expression) -> str:

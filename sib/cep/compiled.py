@@ -29,7 +29,7 @@ class Consumer:
     convert: Callable[[int, Event], Event]
 
 
-@dataclass
+@dataclass(eq=False)
 class CompiledRule:
     """A rule that runs. ``order`` is its place behind all rules it reads from."""
 
@@ -86,7 +86,7 @@ class CompiledRule:
             rule.out_kind,
             self.built.scope.aggregates,
         )
-        kept = (*shape, _layouts(self.built), [a for a in rule.annotations if a.name in ("panes", "dedupe")])
+        kept = (*shape, [a for a in rule.annotations if a.name in ("panes", "dedupe")])
         return blake2b(_without_positions(repr(kept)).encode(), digest_size=8).hexdigest()
 
     def run(self, events: Sequence[Any], watermark: int) -> Sequence[Told]:
@@ -153,11 +153,6 @@ class CompiledRule:
 
 def _place(out: Out) -> tuple[int, int, int]:
     return out[_BY_PLACE]  # type: ignore[return-value]
-
-
-def _layouts(built: Built) -> list[Any]:
-    bounds = dict.fromkeys(built.scope.sources.values())
-    return sorted((bound.layout.name, repr(bound.layout.slots)) for bound in bounds)
 
 
 def _without_positions(text: str) -> str:

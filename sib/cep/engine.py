@@ -21,11 +21,14 @@ from sib.cep.lanes import BEGINNING, Lane, Raw, Release, Timing
 from sib.cep.operators.absence import Absence
 from sib.cep.output import Output
 from sib.cep.rates import Told
-from sib.cep.streams import Event
+from sib.cep.streams import Event, Layout
 from sib.cep.tables import Row, Table
 from sib.errors import LimitError
 
 SNAPSHOT_VERSION = 1
+
+_HANDED = "\x00"
+"""Begins the name of a stream that carries one rule's outputs to another rule of a lane that waits longer."""
 
 TS_MAX_MS = 2**53
 """Event times beyond this are refused."""
@@ -37,7 +40,7 @@ IncomingEvent: TypeAlias = tuple[str, int, Mapping[str, Any]]
 """(stream, ts in ms, attributes)"""
 
 
-@dataclass
+@dataclass(eq=False)
 class LaneRules:
     """A lane and its rules in the order to run them, with ways to find those that an event concerns."""
 
@@ -66,14 +69,17 @@ class Engine:
     def __init__(
         self,
         rules: Sequence[CompiledRule],
-        projectors: Mapping[str, Callable[[int, Mapping[str, Any]], Event]],
+        layouts: Mapping[str, Layout],
         tables: Mapping[str, Table],
         timing: Timing,
     ) -> None:
         self.rules = list(rules)
         self.tables = tables
-        self.projectors = dict(projectors)
+        self._layouts = layouts
+        self.projectors = {name: layout.projector() for name, layout in layouts.items()}
+        """By stream the function (ts, attributes) to the tuple that rules read."""
         self._lanes = self._make_lanes(timing)
+        self._accepts = any(rule.timing.late == "accept" for rule in self.rules)
         self._started: int | None = None
         self.unknown_events = 0
         """Events of streams that no rule reads."""
@@ -177,7 +183,12 @@ class Engine:
 
     def run_batch(self, raws: Sequence[Raw], *, source: Any = None, now_ms: int | None = None) -> list[Result]:
         """As :meth:`send_batch`, from (ts, stream, tuple) and without making outputs."""
-        return self._run(lambda lane: lane.take(raws, source, now_ms))
+        if not self._accepts:
+            return self._run(lambda lane: lane.take(raws, source, now_ms))
+        results: list[Result] = []
+        for part in _runs_in_order(raws):
+            results += self._run(lambda lane, part=part: lane.take(part, source, now_ms))  # type: ignore[misc]
+        return _in_order(results)
 
     # Time
 
@@ -229,7 +240,7 @@ class Engine:
     def _hand_over(self, lane: LaneRules, events: list[tuple[int, CompiledRule, int, Event]]) -> None:
         """Outputs of rules that wait less become events of this lane, addressed to the rule that reads them."""
         for when, rule, tag, event in events:
-            lane.lane.insert((when, f"\x00{self.rules.index(rule)}:{tag}", event))
+            lane.lane.insert((when, f"{_HANDED}{self.rules.index(rule)}:{tag}", event))
 
     def _run_lane(self, lane: LaneRules, released: Release, results: list[Result], handed: dict[int, Any]) -> None:
         if released.watermark == BEGINNING:
@@ -259,13 +270,14 @@ class Engine:
             if index is not None:
                 for rule, chosen in index.inputs(events):
                     inputs[rule.order] = (rule, chosen)
-            elif stream.startswith("\x00"):
-                number, tag = map(int, stream[1:].split(":"))
-                self._derive(inputs, self.rules[number], [(event[0], 0, tag, event) for event in events])
         for rule in lane.several:
             tagged = self._tagged(rule, by_stream, part)
             if tagged:
                 inputs[rule.order] = (rule, tagged)
+        for stream, events in by_stream.items():
+            if stream.startswith(_HANDED):
+                number, tag = map(int, stream[1:].split(":"))
+                self._derive(inputs, self.rules[number], [(event[0], 0, tag, event) for event in events])
         for rule in lane.waiting:
             inputs.setdefault(rule.order, (rule, ()))
         todo = list(inputs)
@@ -407,6 +419,7 @@ class Engine:
                 _identity(rule): {"signature": rule.signature, "state": encode_state(rule.dump())}
                 for rule in self.rules
             },
+            "slots": {name: [list(path) for path in layout.slots] for name, layout in self._layouts.items()},
             "tables": {name: encode_state(self.tables[name].rows) for name in sorted(written)},
         }
 
@@ -435,7 +448,7 @@ class Engine:
         fresh = []
         for rule in self.rules:
             kept = snapshot["rules"].get(_identity(rule))
-            if kept is not None and kept["signature"] == rule.signature:
+            if kept is not None and kept["signature"] == rule.signature and self._fits(rule, snapshot["slots"]):
                 rule.load(decode_state(kept["state"]))
             else:
                 fresh.append(str(rule.label))
@@ -443,6 +456,14 @@ class Engine:
             if name in self.tables:
                 self.tables[name].replace(decode_state(rows))
         return fresh
+
+    def _fits(self, rule: CompiledRule, slots: Mapping[str, Any]) -> bool:
+        """Whether the events in a rule's saved state have their attributes where the rule reads them now."""
+        for stream in rule.streams:
+            saved = [tuple(path) for path in slots.get(stream, ())]
+            if saved != list(self._layouts[stream].slots)[: len(saved)]:
+                return False
+        return True
 
 
 def _identity(rule: CompiledRule) -> str:
@@ -473,6 +494,12 @@ def _by_stream(part: Sequence[Raw]) -> dict[str, list[Event]]:
     for _, stream, event in part:
         by_stream[folded[stream]].append(event)
     return by_stream
+
+
+def _runs_in_order(raws: Sequence[Raw]) -> list[Sequence[Raw]]:
+    """Cuts the events where one is older than the one before, so that late ones meet the state of their arrival."""
+    cuts = [0, *(index for index in range(1, len(raws)) if raws[index][0] < raws[index - 1][0]), len(raws)]
+    return [raws[first:last] for first, last in pairwise(cuts)]
 
 
 def _segments(events: Sequence[Raw]) -> list[tuple[int, int]]:

@@ -95,7 +95,7 @@ def test_naive_absence(run, steps, duration, is_every, batch):
     wanted = []
     for key in "ab":
         times = [e[1] for e in given_events if e[2]["k"] == key]
-        for time, following in zip(times, [*times[1:], until + 1], strict=True):
+        for time, following in zip(times, [*times, until + 1][1:], strict=True):
             silences = range(time + duration, min(following, until) + 1, duration)
             wanted += [(deadline, key, time) for deadline in (silences if is_every else silences[:1])]
     rule = f"from {'every ' if is_every else ''}not S for {duration} ms partition by k select k, lastEventTime() as last insert into T"

@@ -42,7 +42,11 @@ def found(text, streams=None, tables=None):
         ("from S[v > 'x' + 1] select k insert into T", 12, "'+' works on a number, and this is a string"),
         ("from S[1 = 'x'] select k insert into T", 8, "never equal"),
         ("from S as s join U#hop(1 min, 1 min) as u on s.k == u.k select s.k insert into T", 19, "sides of a join"),
-        ("from S#time(1 min) as s join U#time(1 min) as u on s.k = u.k select avg(s.v) as a insert into T", 69, "aggregate"),
+        (
+            "from S#time(1 min) as s join U#time(1 min) as u on s.k = u.k select avg(s.v) as a insert into T",
+            69,
+            "aggregate",
+        ),
         ("from every a=S -> b=S partition by k select avg(a.v) as m insert into T", 45, "aggregate"),
         ("from S#timeBatch(1 min) select count() as n insert expired events into T", 7, "sliding windows only"),
         ("from S select k insert expired events into T", 1, "expired events need"),

@@ -125,7 +125,7 @@ LOGIC = st.recursive(
 
 @given(LOGIC, VALUES, VALUES, VALUES)
 def test_safe_code_is_three_valued_logic(expression, a, b, c):
-    assert compiled(expression, "safe")((0, a, b, c)) is naive(expression, (0, a, b, c))
+    assert same(compiled(expression, "safe")((0, a, b, c)), naive(expression, (0, a, b, c)))
 
 
 def test_comparison_with_null_is_null_and_so_never_true_nor_false():

@@ -76,7 +76,12 @@ def test_within_bounds_the_distance_in_time(run, steps, within):
 
 
 def test_unique_window_holds_the_newest_of_each(run):
-    events = [("R", 0, {"k": 1, "n": 0}), ("R", 1, {"k": 1, "n": 1}), ("R", 2, {"k": 2, "n": 2}), ("L", 3, {"k": 1, "n": 3})]
+    events = [
+        ("R", 0, {"k": 1, "n": 0}),
+        ("R", 1, {"k": 1, "n": 1}),
+        ("R", 2, {"k": 2, "n": 2}),
+        ("L", 3, {"k": 1, "n": 3}),
+    ]
     assert pairs(run(f"from L as l join R#unique(k) as r on l.k == r.k {SELECT}", events)) == [(3, 1)]
 
 
@@ -141,7 +146,9 @@ def test_update_on_changes_rows_or_adds_one():
 
 
 def test_insert_into_a_table_adds_rows():
-    engine = compile_rules("from S select k insert into Seen; from Q[k in Seen.k] select k insert into R", tables={"Seen": []})
+    engine = compile_rules(
+        "from S select k insert into Seen; from Q[k in Seen.k] select k insert into R", tables={"Seen": []}
+    )
     engine.send("S", 0, {"k": 5})
     assert len(engine.send("Q", 1, {"k": 5})) == 1
     assert engine.send("Q", 2, {"k": 6}) == []

@@ -187,10 +187,60 @@ def test_any_text_parses_or_raises_only_its_own_error(text):
         assert rules
 
 
-WORDS = (
-    "from select insert into every not for within partition by group having order limit output on change as and or -> , "
-    "a b S T = == > ( ) [ ] # time 5 min 3 'x' + * ? < : . @ count ; in is null join"
-).split()
+WORDS = [
+    "from",
+    "select",
+    "insert",
+    "into",
+    "every",
+    "not",
+    "for",
+    "within",
+    "partition",
+    "by",
+    "group",
+    "having",
+    "order",
+    "limit",
+    "output",
+    "on",
+    "change",
+    "as",
+    "and",
+    "or",
+    "->",
+    ",",
+    "a",
+    "b",
+    "S",
+    "T",
+    "=",
+    "==",
+    ">",
+    "(",
+    ")",
+    "[",
+    "]",
+    "#",
+    "time",
+    "5",
+    "min",
+    "3",
+    "'x'",
+    "+",
+    "*",
+    "?",
+    "<",
+    ":",
+    ".",
+    "@",
+    "count",
+    ";",
+    "in",
+    "is",
+    "null",
+    "join",
+]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join))

@@ -260,7 +260,9 @@ def test_a_then_no_b_is_every_a_without_a_b_in_time(run, letters, duration):
 @given(LETTERS)
 def test_a_sequence_is_three_events_of_a_key_in_a_row(run, letters):
     given_events = stream(letters)
-    rule = "from every a=E[kind='a'], b=E[kind='b'], c=E[kind='c'] partition by k select a.n as a, c.n as c insert into T"
+    rule = (
+        "from every a=E[kind='a'], b=E[kind='b'], c=E[kind='c'] partition by k select a.n as a, c.n as c insert into T"
+    )
     wanted = []
     for key in "xy":
         own = [e for e in given_events if e[2]["k"] == key]

@@ -247,7 +247,10 @@ def test_order_by_and_limit_hold_for_the_outputs_of_one_window(run):
 def test_limit_holds_for_each_partition(run):
     events = [("S", n, {"p": p, "k": k}) for n, (p, k) in enumerate(["1a", "1b", "1b", "2c", "2c", "2d"])]
     rule = "from S#timeBatch(10) partition by p select k, count() as n group by k order by n desc limit 1 insert into T"
-    assert run(rule, events, until=10) == [("T", 10, {"p": "1", "k": "b", "n": 2}), ("T", 10, {"p": "2", "k": "c", "n": 2})]
+    assert run(rule, events, until=10) == [
+        ("T", 10, {"p": "1", "k": "b", "n": 2}),
+        ("T", 10, {"p": "2", "k": "c", "n": 2}),
+    ]
 
 
 def test_having_may_use_columns_and_aggregates(run):
