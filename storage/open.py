@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from sib.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from storage.bdtr.mongo import MongoStore
+    from storage.bdtr.mongo_moving import MongoJournal
+    from storage.bdtr.mongo_transaction import MongoTransaction
     from storage.bdtr.relational import RelationalStore
+    from storage.bdtr.transaction import Transaction
+    from storage.bdtr.transfers import TransferJournal
 
-    Store = RelationalStore | MongoStore
+Store: TypeAlias = Union["RelationalStore", "MongoStore"]
+"""A BDTR, whatever it is on."""
+Writing: TypeAlias = Union["Transaction", "MongoTransaction"]
+"""A transaction of a BDTR."""
 
 RELATIONAL = ("sqlite", "mysql", "mariadb", "postgresql", "oracle")
 MONGODB = ("mongodb", "mongodb+srv")
@@ -41,6 +48,18 @@ def open_bdtr(url: str, *, writer: bool, clock: Callable[[], float] = time.time)
 
         return MongoStore.open(url, writer=writer, clock=clock)
     raise ConfigurationError(f"No BDTR has URLs of the kind {scheme[:20]!r}; use {_EXAMPLES}.")
+
+
+def transfer_journal(store: Store) -> TransferJournal | MongoJournal:
+    """The steps of transfers to the history that the writer of a store carries out."""
+    from storage.bdtr.relational import RelationalStore
+    from storage.bdtr.transfers import TransferJournal
+
+    if isinstance(store, RelationalStore):
+        return TransferJournal(store)
+    from storage.bdtr.mongo_moving import MongoJournal
+
+    return MongoJournal(store)
 
 
 def kind_of(url: str) -> str:

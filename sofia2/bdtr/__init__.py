@@ -28,7 +28,8 @@ def open(url: str, *, clock: Callable[[], float] = time.time) -> Database:
     """Opens a real-time database, and makes it if it is not there.
 
     Args:
-        url: ``sqlite:PATH``.
+        url: ``sqlite:PATH``, ``mysql://``, ``postgresql://`` or ``oracle://USER:PASSWORD@HOST/DATABASE``, or
+            ``mongodb://HOST/DATABASE?replicaSet=NAME``; ``partition=NAME`` in its options names a further one beside it.
         clock: seconds since 1970.
 
     Raises:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from sib.errors import QuerySyntaxError
 from sofia2.bdtr.results import BulkWriteResult, UpdateResult
-from storage.bdtr.transaction import Transaction
+from storage.open import Writing
 
 if TYPE_CHECKING:
     from sofia2.bdtr.collection import Collection
 
 
 def carry_out(
-    collection: Collection, transaction: Transaction, request: Any, position: int, result: BulkWriteResult
+    collection: Collection, transaction: Writing, request: Any, position: int, result: BulkWriteResult
 ) -> None:
     """Carries out one operation and counts it."""
     kind = type(request).__name__

@@ -19,7 +19,7 @@ from sofia2.bdtr.results import (
     UpdateResult,
 )
 from storage.bdtr.model import GEO, ID_INDEX, DuplicatesInBatchError, IndexSpec
-from storage.bdtr.transaction import Transaction
+from storage.open import Writing
 
 if TYPE_CHECKING:
     from sofia2.bdtr.database import Database
@@ -155,7 +155,7 @@ class Collection:
 
     def update_in(
         self,
-        transaction: Transaction,
+        transaction: Writing,
         filter_: Mapping[str, Any],
         update: Any,
         multi: bool,
@@ -240,7 +240,7 @@ class Collection:
                 found = next(transaction.find(self.name, {"_id": id_}, limit=1), None)
         return _projected(found, projection, filter_)
 
-    def _first(self, transaction: Transaction, filter_: Mapping[str, Any], sort: Keys | None) -> Document | None:
+    def _first(self, transaction: Writing, filter_: Mapping[str, Any], sort: Keys | None) -> Document | None:
         found = transaction.find(self.name, filter_, sort=order(sort), limit=1, now=self.database.now())
         return next(found, None)
 

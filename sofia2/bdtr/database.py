@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from sofia2.bdtr.collection import Collection
-from storage.bdtr.relational import RelationalStore
-from storage.bdtr.transaction import Transaction
+from storage.open import Store, Writing
 
 EXPIRE_EVERY_S = 1.0
 
@@ -19,7 +18,7 @@ EXPIRE_EVERY_S = 1.0
 class Database:
     """An open database: ``database[name]`` is a collection. Safe for several threads, not across a fork."""
 
-    def __init__(self, store: RelationalStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self.store = store
         self._clock = clock
         self._lock = threading.RLock()
@@ -43,13 +42,13 @@ class Database:
         return self.store.collections()
 
     @contextmanager
-    def begin(self) -> Iterator[Transaction]:
+    def begin(self) -> Iterator[Writing]:
         """One durable transaction; threads wait for each other."""
         with self._lock, self.store.begin() as transaction:
             yield transaction
 
     @contextmanager
-    def locked(self) -> Iterator[RelationalStore]:
+    def locked(self) -> Iterator[Store]:
         """The store, for what begins transactions of its own."""
         with self._lock:
             yield self.store

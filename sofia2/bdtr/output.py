@@ -10,12 +10,12 @@ from sib.errors import QueryError
 from sib.query.paths import read_exact, split_path
 from sib.query.pipeline import Output
 from sib.query.values import MISSING
-from storage.bdtr.transaction import Transaction
+from storage.open import Writing
 
 Document = dict[str, Any]
 
 
-def write_output(transaction: Transaction, output: Output, documents: Sequence[Document], now: datetime) -> None:
+def write_output(transaction: Writing, output: Output, documents: Sequence[Document], now: datetime) -> None:
     """Writes all the documents, or none.
 
     Raises:
@@ -30,7 +30,7 @@ def write_output(transaction: Transaction, output: Output, documents: Sequence[D
         _merge(transaction, output, document, now)
 
 
-def _merge(transaction: Transaction, output: Output, document: Document, now: datetime) -> None:
+def _merge(transaction: Writing, output: Output, document: Document, now: datetime) -> None:
     criterion = {path: _value(document, path) for path in output.on}
     existing = next(transaction.find(output.target, criterion, limit=1), None)
     if existing is None:

@@ -92,13 +92,12 @@ class MongoStore(MongoReader):
         return store
 
     def _set_up(self) -> None:
-        hello = self._client.admin.command("hello")
-        has_transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
+        has_transactions = self._has_transactions()
         if not has_transactions:
             log.warning(
                 "the MongoDB is no replica set: a crash may leave a part of a batch; make it one, of one node too"
             )
-        for made in (self._notes, self._log):
+        for made in (self._notes, self._log, self.transfers):
             self._make(made.name)
         fields = {"format": FORMAT, "seq": Int64(0), "last_id": Int64(0), "catalogue": 0, "turns": 0, "held_until_s": 0}
         # The machine part of the ObjectIds: fixed for ever, so that ids of the store can be told from others.
@@ -133,9 +132,6 @@ class MongoStore(MongoReader):
     @property
     def log(self) -> Documents:
         return self._log
-
-    def documents(self, collection: str) -> Documents:
-        return self._database[collection]
 
     def learn(self, state: Mapping[str, Any]) -> None:
         """Takes over what the partition has noted, at the begin of a transaction."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from bson.objectid import ObjectId
 from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from sib.errors import ConfigurationError, LimitError, StoreUnavailableError
 from sib.query.budget import Budget
@@ -24,6 +26,8 @@ from storage.bdtr.catalogue import spec_from_json
 from storage.bdtr.identity import object_id
 from storage.bdtr.model import DISTINCT_MAX, Change, ChangeKind, IndexSpec
 from storage.bdtr.mongo_client import Client, mongo_errors
+from storage.bdtr.mongo_moving import MongoSnapshot
+from storage.bdtr.mongo_session import Documents
 
 FORMAT = 1
 """The version of what a partition notes; another one is refused."""
@@ -46,6 +50,7 @@ class MongoReader:
         prefix = checks.INTERNAL + (f"{partition}." if partition else "")
         self._notes = self._database[prefix + "state"]
         self._log = self._database[prefix + "log"]
+        self.transfers = self._database[prefix + "transfers"]
         self._machine = b""
         self._indexes: dict[str, list[IndexSpec]] = {}
         self._catalogue_version = -1
@@ -343,6 +348,29 @@ class MongoReader:
                     for name in self.collections()
                 },
             }
+
+    def documents(self, collection: str) -> Documents:
+        """The server's collection of an ontology."""
+        return self._database[collection]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[MongoSnapshot]:
+        """One moment of the store, for reads that must fit together; the server ends it after a minute."""
+        with mongo_errors():
+            if not self._has_transactions():
+                yield MongoSnapshot(self, self.transfers, None)
+                return
+            with self._client.start_session() as session:
+                session.start_transaction(read_concern=ReadConcern("snapshot"))
+                try:
+                    yield MongoSnapshot(self, self.transfers, session)
+                finally:
+                    with suppress(PyMongoError):
+                        session.abort_transaction()
+
+    def _has_transactions(self) -> bool:
+        hello = self._client.admin.command("hello")
+        return "setName" in hello or hello.get("msg") == "isdbgrid"
 
     # ------------------------------------------------------------------ changes
 

@@ -20,6 +20,7 @@ from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from bson.regex import Regex
 from pymongo import DeleteMany, InsertOne, ReplaceOne
+from pymongo.client_session import ClientSession
 
 from sib.errors import DuplicateKeyError, LimitError, StoreError
 from sib.query.budget import Budget
@@ -31,7 +32,7 @@ from storage.bdtr.indexes import with_context
 from storage.bdtr.model import DOCUMENTS_KEPT_MAX, DuplicatesInBatchError, IndexSpec, WriteResult
 from storage.bdtr.mongo_client import mongo_errors
 from storage.bdtr.mongo_reader import KIND_DELETE, KIND_UPDATE
-from storage.bdtr.mongo_session import put
+from storage.bdtr.mongo_session import Documents, put
 from storage.bdtr.rewriting import WRITES_MAX, UpdateCommand, Updater
 from storage.bdtr.transaction import WRITE_SLOTS
 from storage.bdtr.unique import sentence, shortened, values_of
@@ -437,6 +438,15 @@ class MongoTransaction:
                     self._log.append({"_id": Int64(self.seq), "k": KIND_DELETE, "c": collection, "id": id_})
                 gone += of_chunk
         return gone
+
+    @property
+    def session(self) -> ClientSession | None:
+        """The server's session of this transaction, for reads that must be in it."""
+        return self._turn.session
+
+    def write(self, collection: Documents, operations: Sequence[Any], opposites: Sequence[Any]) -> None:
+        """Writes what is no instance, or moves instances without telling; see ``Turn.write``."""
+        self._turn.write(collection, operations, opposites)
 
     # ------------------------------------------------------------------ write ids and positions
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import bson
 from bson.regex import Regex
-from sqlalchemy import Connection, RootTransaction, bindparam, insert, select, update
+from sqlalchemy import Connection, RootTransaction, Table, bindparam, insert, inspect, select, update
 
 from sib.errors import StoreError
 from sib.query.budget import Budget
@@ -356,6 +356,12 @@ class Transaction:
         """Deletes the instances with these change numbers. Returns their ids."""
         with store_errors():
             return Deletion(self, self._state, self._indexes, info).delete(seqs)
+
+    def make_table(self, table: Table) -> None:
+        """Makes a table if it is not there, without ending this transaction."""
+        with store_errors():
+            if not inspect(self._connection).has_table(table.name):
+                self._state.create_table(table)
 
     def changed_since(self, collection: str, seqs: Sequence[int], digests: Sequence[bytes]) -> list[int]:
         """The positions of those instances that are gone or not in this version (``digest_of``) any more."""

@@ -119,7 +119,7 @@ class TransferJournal:
         """Note what will be moved; returns the number of the transfer."""
         with self._store.begin() as transaction:
             connection = transaction.connection
-            transfer.create(connection, checkfirst=True)
+            transaction.make_table(transfer)
             number = 1 + (connection.execute(select(func.max(transfer.c.id))).scalar() or 0)
             row = {"id": number, "collection": collection, "state": State.PLANNED, "ts_ms": now_ms}
             connection.execute(insert(transfer).values(**row, files=json.dumps(files), receipt=receipt))
@@ -147,7 +147,7 @@ class TransferJournal:
                 return Committed(False, 0, len(stale))
             gone = set(stale)
             transaction.take_out(row.collection, [seq for at, seq in enumerate(seqs) if at not in gone])
-            values = {"state": State.DONE, "files": json.dumps(_with_stale(files, stale)), "receipt": None}
+            values = {"state": State.DONE, "files": json.dumps(with_stale(files, stale)), "receipt": None}
             transaction.connection.execute(update(transfer).where(transfer.c.id == number).values(**values))
         return Committed(True, len(seqs) - len(stale), len(stale))
 
@@ -227,7 +227,7 @@ def _transfer_row(row: Any) -> TransferRow:
     return TransferRow(row.id, row.collection, State(row.state), json.loads(row.files), receipt)
 
 
-def _with_stale(files: list[dict[str, Any]], stale: Sequence[int]) -> list[dict[str, Any]]:
+def with_stale(files: list[dict[str, Any]], stale: Sequence[int]) -> list[dict[str, Any]]:
     """The files with the stale ones among their rows, counted inside each file."""
     noted = []
     start = 0

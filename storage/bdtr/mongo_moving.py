@@ -1,0 +1,187 @@
+"""Instances of a MongoDB that move to the history: one moment of the store, and the journal of transfers beside it.
+
+An instance is known by the number in its generated ``_id``, which takes the place of the relational store's change
+number here. Instances with ids from elsewhere have none and stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from bson.binary import Binary
+from bson.codec_options import CodecOptions
+from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteMany, InsertOne, ReplaceOne
+from pymongo.client_session import ClientSession
+
+from sib.errors import NotFoundError
+from sib.query.budget import Budget
+from storage.bdtr.identity import number_of, object_id
+from storage.bdtr.mongo_client import mongo_errors
+from storage.bdtr.mongo_session import Documents
+from storage.bdtr.moving import Aged, digest_of
+from storage.bdtr.transfers import PUBLISHED_KEPT_S, Committed, Receipt, State, TransferRow, with_stale
+
+if TYPE_CHECKING:
+    from storage.bdtr.mongo import MongoStore
+    from storage.bdtr.mongo_reader import MongoReader
+    from storage.bdtr.mongo_transaction import MongoTransaction
+
+CHUNK_DOCUMENTS = 1_000
+
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+_EPOCH = datetime(1970, 1, 1)
+
+
+def _raw(documents: Documents) -> Documents:
+    return documents.with_options(codec_options=_RAW)
+
+
+def _by_number(
+    documents: Documents, machine: bytes, numbers: Sequence[int], session: ClientSession | None
+) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for start in range(0, len(numbers), CHUNK_DOCUMENTS):
+        ids = [object_id(number, machine) for number in numbers[start : start + CHUNK_DOCUMENTS]]
+        for document in _raw(documents).find({"_id": {"$in": ids}}, session=session):
+            number = number_of(document["_id"], machine)
+            if number is not None:
+                found[number] = bytes(document.raw)
+    return found
+
+
+class MongoSnapshot:
+    """A store at one moment: its instances and its journal of transfers fit together."""
+
+    def __init__(self, store: MongoReader, transfers: Documents, session: ClientSession | None) -> None:
+        self._store = store
+        self._transfers = transfers
+        self._session = session
+
+    def transfers(self, collection: str) -> list[TransferRow]:
+        """The journal of a collection, oldest first."""
+        with mongo_errors():
+            rows = self._transfers.find({"collection": collection}, session=self._session).sort("_id", 1)
+            return [_transfer_row(row) for row in rows]
+
+    def aged(self, collection: str, before_ms: int, after_seq: int, limit: int) -> list[Aged]:
+        """Instances in the order of their numbers that were inserted before a moment or at an unknown time."""
+        machine = self._store.machine
+        moment = _EPOCH + timedelta(milliseconds=before_ms)
+        time = "contextData.timestamp"
+        is_old = {"$or": [{time: {"$lt": moment}}, {time: {"$not": {"$type": "date"}}}]}
+        filter_ = {"_id": {"$gt": object_id(max(0, after_seq), machine)}, **is_old}
+        found: list[Aged] = []
+        with mongo_errors():
+            cursor = _raw(self._store.documents(collection)).find(filter_, session=self._session).sort("_id", 1)
+            for document in cursor:
+                number = number_of(document["_id"], machine)
+                if number is not None:
+                    found.append(Aged(number, bytes(document.raw)))
+                    if len(found) >= limit:
+                        break
+            cursor.close()
+        return found
+
+    def by_seq(self, collection: str, seqs: Sequence[int]) -> dict[int, bytes]:
+        """The instances with these numbers, as far as they are there."""
+        with mongo_errors():
+            return _by_number(self._store.documents(collection), self._store.machine, seqs, self._session)
+
+    def find(
+        self, collection: str, filter_: Mapping[str, Any], *, budget: Budget | None = None, now: datetime | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The instances that match."""
+        return self._store.find(collection, filter_, budget=budget, now=now, session=self._session)
+
+
+class MongoJournal:
+    """The steps of a transfer; see ``TransferJournal``, whose meanings these are."""
+
+    def __init__(self, store: MongoStore) -> None:
+        self._store = store
+        self._rows = store.transfers
+
+    def plan(self, collection: str, files: list[dict[str, Any]], receipt: bytes, now_ms: int) -> int:
+        """Note what will be moved; returns the number of the transfer."""
+        with self._store.begin() as transaction, mongo_errors():
+            last = next(self._rows.find({}, {"_id": 1}, session=transaction.session).sort("_id", -1).limit(1), None)
+            number = 1 + (0 if last is None else int(last["_id"]))
+            row = {
+                "_id": Int64(number),
+                "collection": collection,
+                "state": int(State.PLANNED),
+                "ts_ms": Int64(now_ms),
+                "files": json.dumps(files),
+                "receipt": Binary(receipt),
+            }
+            transaction.write(self._rows, [InsertOne(row)], [DeleteMany({"_id": number})])
+        return number
+
+    def commit(self, number: int, files: list[dict[str, Any]], *, accept_stale: bool) -> Committed:
+        """Take the instances out and mark the transfer DONE, in one transaction.
+
+        Raises:
+            NotFoundError: there is no such transfer (it was abandoned).
+        """
+        with self._store.begin() as transaction, mongo_errors():
+            stored = self._rows.find_one({"_id": number}, session=transaction.session)
+            if stored is None:
+                raise NotFoundError(f"There is no transfer {number}.")
+            row = _transfer_row(stored)
+            if row.state is not State.PLANNED or row.receipt is None:
+                return Committed(True, 0, 0)
+            seqs, digests = row.receipt.seqs, row.receipt.digests
+            documents = self._store.documents(row.collection)
+            blobs = _by_number(documents, self._store.machine, seqs, transaction.session)
+            stale = [at for at, seq in enumerate(seqs) if seq not in blobs or digest_of(blobs[seq]) != digests[at]]
+            if stale and not accept_stale:
+                return Committed(False, 0, len(stale))
+            gone = set(stale)
+            _take_out(transaction, documents, [blobs[seq] for at, seq in enumerate(seqs) if at not in gone])
+            done = {"state": int(State.DONE), "files": json.dumps(with_stale(files, stale)), "receipt": None}
+            self._replace(transaction, stored, done)
+        return Committed(True, len(seqs) - len(stale), len(stale))
+
+    def abandon(self, number: int) -> None:
+        """Forget a planned transfer. Its files must be gone before."""
+        with self._store.begin() as transaction, mongo_errors():
+            is_it = {"_id": number, "state": int(State.PLANNED)}
+            stored = self._rows.find_one(is_it, session=transaction.session)
+            if stored is not None:
+                transaction.write(self._rows, [DeleteMany(is_it)], [InsertOne(stored)])
+
+    def publish(self, numbers: Sequence[int], now_ms: int) -> None:
+        """The manifest has the files of these transfers. Rows published long ago are deleted."""
+        with self._store.begin() as transaction, mongo_errors():
+            done = {"_id": {"$in": list(numbers)}, "state": int(State.DONE)}
+            for stored in list(self._rows.find(done, session=transaction.session)):
+                self._replace(transaction, stored, {"state": int(State.PUBLISHED), "ts_ms": Int64(now_ms)})
+            before_ms = now_ms - int(PUBLISHED_KEPT_S * 1000)
+            # The newest row stays: its number is where the next one begins.
+            last = next(self._rows.find({}, {"_id": 1}, session=transaction.session).sort("_id", -1).limit(1), None)
+            if last is not None:
+                old = {"state": int(State.PUBLISHED), "ts_ms": {"$lt": before_ms}, "_id": {"$lt": last["_id"]}}
+                rows = list(self._rows.find(old, session=transaction.session))
+                if rows:
+                    transaction.write(self._rows, [DeleteMany(old)], [InsertOne(row) for row in rows])
+
+    def _replace(self, transaction: MongoTransaction, stored: dict[str, Any], values: dict[str, Any]) -> None:
+        is_it = {"_id": stored["_id"]}
+        transaction.write(self._rows, [ReplaceOne(is_it, {**stored, **values})], [ReplaceOne(is_it, stored)])
+
+
+def _take_out(transaction: MongoTransaction, documents: Documents, blobs: Sequence[bytes]) -> None:
+    for start in range(0, len(blobs), CHUNK_DOCUMENTS):
+        chunk = [RawBSONDocument(blob) for blob in blobs[start : start + CHUNK_DOCUMENTS]]
+        ids = [document["_id"] for document in chunk]
+        transaction.write(documents, [DeleteMany({"_id": {"$in": ids}})], [InsertOne(document) for document in chunk])
+
+
+def _transfer_row(row: Mapping[str, Any]) -> TransferRow:
+    receipt = None if row["receipt"] is None else Receipt.from_bytes(bytes(row["receipt"]))
+    return TransferRow(int(row["_id"]), row["collection"], State(row["state"]), json.loads(row["files"]), receipt)
