@@ -26,7 +26,7 @@ PERIOD_US = 100_000
 QUOTA_US_MIN = 1000
 """The kernel refuses less."""
 HELPERS_MEMORY_BYTES = 8 * 1024 * 1024
-REMOVE_TRIES, REMOVE_PAUSE_S = 40, 0.005
+REMOVE_TRIES, REMOVE_PAUSE_S = 400, 0.005
 _PREFIX = "sofia2-sandbox-"
 _NAME = re.compile(_PREFIX + r"(\d+)-\d+")
 _numbers = itertools.count(1)
@@ -58,7 +58,7 @@ class Cgroup(Protocol):
         """Kill every process in it."""
 
     def remove(self) -> None:
-        """Remove it, waiting shortly for its processes to be gone."""
+        """Remove it with what is left in it, waiting shortly for that to be gone."""
 
 
 class Cgroups(Protocol):
@@ -262,7 +262,8 @@ def _remove(folder: Path) -> None:
             folder.rmdir()
         except FileNotFoundError:
             return
-        except OSError:
+        except OSError:  # something still ends in it, or was being started when the rest was killed
+            _kill_all(folder)
             time.sleep(REMOVE_PAUSE_S)
         else:
             return

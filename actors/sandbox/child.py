@@ -60,9 +60,9 @@ def refuse_calls(method: str, payload: Any) -> Any:
 
 
 def _discard(launching: asyncio.Future[launcher.Launched]) -> None:
-    """Nobody wants what has been launched any more."""
+    """Nobody wants what has been launched any more. Its end may take a while: the kernel may be making a namespace for it."""
     if not launching.cancelled() and launching.exception() is None:
-        launching.result().discard()
+        asyncio.get_running_loop().run_in_executor(None, launching.result().discard)
 
 
 class Child:
@@ -128,7 +128,7 @@ class Child:
             order = confinement.order(sandbox, limits, views, pid=launched.process.pid, imports=imports)
             child._write_frame(frame(marshal.dumps(order)))
             async with asyncio.timeout(START_S_MAX):
-                await child._ready
+                await asyncio.shield(child._ready)
         except BaseException as error:
             await child.close()
             if isinstance(error, TimeoutError):
@@ -181,11 +181,13 @@ class Child:
         timer = self._loop.call_later(timeout_s, self._time_out, answer, f"{method} took longer than {timeout_s:g} s")
         try:
             self._send({"id": number, "call": method, "with": payload})
-            return await answer
+        except (FrameError, TypeError):
+            del self._answers[number]
+            raise
+        else:
+            return await answer  # given up by the caller, it stays there until the program answers
         finally:
             timer.cancel()
-            if self.is_alive:
-                self._answers.pop(number, None)
 
     async def notify(self, method: str, payload: Any = None) -> None:
         """Tell the program something; waits while it does not read.

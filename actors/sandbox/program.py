@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A file or folder of the host that is visible inside, read-only. Make sure that nothing in it is a secret."""
+    """A file or folder of the host that is visible inside, read-only.
+
+    Nothing in it may be a secret, and all of it must be readable for everybody: programs run as users of their own.
+    """
 
     host: Path
     inside: str

@@ -166,6 +166,19 @@ async def test_no_answer_in_time_ends_the_program(sandbox):
             await child.call("echo", timeout_s=1)
 
 
+async def test_a_call_that_the_caller_gave_up_harms_nobody(sandbox):
+    """Its answer still comes, and is no forged one."""
+    source = b"""
+import sandbox_channel, time
+sandbox_channel.serve({"slow": lambda payload: time.sleep(0.3), "echo": lambda payload: payload})
+"""
+    async with await start(sandbox, source) as child:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await child.call("slow", timeout_s=10)
+        assert await child.call("echo", 1, timeout_s=10) == 1
+
+
 async def test_a_program_that_ends_answers_no_more(sandbox):
     source = b"import sandbox_channel, os\nsandbox_channel.serve({'end': lambda payload: os._exit(5)})"
     async with await start(sandbox, source) as child:

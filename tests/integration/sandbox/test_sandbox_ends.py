@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -210,10 +212,44 @@ async def test_nothing_is_left_behind(full, runner):
     for _ in range(3):
         await runner(full, "pass")
     assert set(os.listdir("/proc/self/fd")) <= before
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while groups() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert groups() == []
+
+
+@pytest.mark.parametrize("after_s", [0, 0.001, 0.005, 0.02, 0.05])
+async def test_a_start_that_is_given_up_leaves_nothing(full, after_s):
+    starting = asyncio.create_task(Child.start(full, LIMITS))
+    await asyncio.sleep(after_s)
+    starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await (await starting).close()
+    deadline = time.monotonic() + 30
+    while (groups() or children()) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    assert (groups(), children()) == ([], [])
+
+
+async def test_a_start_that_takes_too_long_is_given_up(full, monkeypatch):
+    monkeypatch.setattr("actors.sandbox.child.START_S_MAX", 0.001)
+    with pytest.raises(SandboxStartError, match="not ready"):
+        await Child.start(full, LIMITS)
+
+
+async def test_many_at_once(sandbox, runner):
+    results = await asyncio.gather(*(runner(sandbox, f"print({number})") for number in range(12)))
+    assert [int(result.output) for result in results] == list(range(12))
+
+
+def children() -> list[str]:
+    """Processes of bubblewrap that this one started."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            with contextlib.suppress(OSError):
+                found += [pid] if "bwrap" in Path(f"/proc/{pid}/cmdline").read_text() else []
+    return found
 
 
 def groups() -> list[str]:
