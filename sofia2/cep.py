@@ -15,14 +15,18 @@ from typing import Any, BinaryIO, TextIO
 
 import orjson
 
-from sib.cep import CepSyntaxError, Engine, Output, check, compile_rules, parse_rules
+from sib.cep import CepSyntaxError, Engine, check, compile_rules, parse_rules
 from sib.cep.engine import TS_MAX_MS, Result
 from sib.cep.lanes import Raw
+from sib.cep.streams import Event
 from sib.errors import SibError
 
 DONE, WRONG_INPUT = 0, 2
 
 LINES_PER_BATCH = 4_096
+
+EVENTS_HELD_MAX = 65_536
+"""Events of one time that are kept together."""
 
 GARBAGE_OBJECTS = 100_000
 """New objects between two looks for garbage: a run makes many that live for a window, and no cycles."""
@@ -100,41 +104,78 @@ def run_files(
 
 
 def _run(engine: Engine, events: str, until_ms: int | None, emit: Callable[[Sequence[Result]], object]) -> None:
-    project = _event_reader(engine, events)
+    reader = _EventReader(engine, events)
     held: list[Raw] = []
+    """The newest events: those of one time stay together, because their outputs have an order."""
     for number, values in _read_batches(events):
-        raws = held + project(number, values)
-        cut = len(raws)
-        while cut and raws[cut - 1][0] == raws[-1][0]:  # events of one time stay together: their outputs have an order
-            cut -= 1
-        cut = cut or (len(raws) if len(raws) > 16 * LINES_PER_BATCH else 0)
-        held = raws[cut:]
+        stream, rows = reader.rows(values)
+        if rows and all(raw[1] == stream for raw in held):
+            rows = [raw[2] for raw in held] + rows
+            cut = _before_newest([row[0] for row in rows])
+            emit(engine.run_rows(stream, rows[:cut]))
+            held = [(row[0], stream, row) for row in rows[cut:]]
+            continue
+        raws = held + reader.raws(number, values)
+        cut = _before_newest([raw[0] for raw in raws])
         emit(engine.run_batch(raws[:cut]))
+        held = raws[cut:]
     emit(engine.run_batch(held))
     newest_ms = engine.newest_ms
     if newest_ms is not None:
         emit(engine.run_advance(newest_ms if until_ms is None else max(newest_ms, until_ms)))
 
 
-def _event_reader(engine: Engine, file: str) -> Callable[[int, Sequence[Any]], list[Raw]]:
-    """The function (number of the first line, JSON values) to events."""
+def _before_newest(times: Sequence[int]) -> int:
+    """How many events stand before those of the last time; all where these are more than a few batches."""
+    cut = len(times)
+    while cut and times[cut - 1] == times[-1]:
+        cut -= 1
+    return cut or (len(times) if len(times) > EVENTS_HELD_MAX else 0)
 
-    def read(number: int, values: Sequence[Any]) -> list[Raw]:
+
+class _EventReader:
+    """Makes tuples of JSON values."""
+
+    def __init__(self, engine: Engine, file: str) -> None:
+        self._engine, self._file = engine, file
+
+    def rows(self, values: Sequence[Any]) -> tuple[str, list[Event]]:
+        """The fast way: stream and tuples, where all values are sound events of one stream; else no tuples."""
+        try:
+            streams = {value["stream"] for value in values}
+            if len(streams) != 1:
+                return "", []
+            stream = streams.pop()
+            project = self._engine.projectors.get(stream.casefold())
+            if project is None or self._engine.keeps_all(stream):
+                return "", []
+            rows = [project(value["ts"], value) for value in values]
+        except (KeyError, TypeError, AttributeError):
+            return "", []
+        times = [row[0] for row in rows]
+        if set(map(type, times)) != {int} or max(times) >= TS_MAX_MS or min(times) <= -TS_MAX_MS:
+            return "", []
+        return stream, rows
+
+    def raws(self, number: int, values: Sequence[Any]) -> list[Raw]:
+        """Events of any streams.
+
+        Raises:
+            FileError: With the line, where ``number`` is that of the first value.
+        """
         raws: list[Raw] = []
-        add, projectors, find = raws.append, engine.projectors, engine.find_projector
+        projectors, find = self._engine.projectors, self._engine.find_projector
         try:
             for value in values:
                 ts, stream = value.pop("ts"), value.pop("stream")
                 if type(ts) is not int or not -TS_MAX_MS < ts < TS_MAX_MS:
                     ts = _whole(ts)
                 project = projectors.get(stream) or find(stream)
-                add((ts, stream, project(ts, value)))
+                raws.append((ts, stream, project(ts, value)))
         except (KeyError, AttributeError, TypeError, ValueError):
             what = "an event is a JSON object with 'stream' (a text), 'ts' (whole milliseconds) and its attributes"
-            raise FileError(f"{file}:{number + len(raws)}: {what}") from None
+            raise FileError(f"{self._file}:{number + len(raws)}: {what}") from None
         return raws
-
-    return read
 
 
 def _whole(ts: Any) -> int:
@@ -207,18 +248,24 @@ def _read_objects(file: str) -> Iterator[dict[str, Any]]:
 
 
 def _json_lines(results: Sequence[Result]) -> bytes:
-    lines: list[bytes] = []
-    add, dumps, options = lines.append, orjson.dumps, orjson.OPT_APPEND_NEWLINE
-    for _, rule, out in results:
-        if isinstance(out, Output):
-            value = out.as_dict()
-        else:
-            value = {"rule": rule.label, "stream": rule.target, "ts": out[0], "data": rule.data(out[3])}
-        try:
-            add(dumps(value, None, options))
-        except TypeError:  # a whole number beyond 64 bits
-            add(json.dumps(value, default=str).encode() + b"\n")
-    return b"".join(lines)
+    if not results:
+        return b""
+    values = [
+        {"rule": rule.label, "stream": rule.target, "ts": out[0], "data": rule.data(out[3])}
+        if type(out) is tuple
+        else out.as_dict()
+        for _, rule, out in results
+    ]
+    try:
+        text = orjson.dumps(values)[1:-1]
+        if text.count(_BETWEEN) == len(values) - 1:  # all at once is faster, unless the data look like this too
+            return text.replace(_BETWEEN, _LINE_END) + b"\n"
+        return b"".join(orjson.dumps(value, None, orjson.OPT_APPEND_NEWLINE) for value in values)
+    except TypeError:  # a whole number beyond 64 bits
+        return b"".join(json.dumps(value, default=str).encode() + b"\n" for value in values)
+
+
+_BETWEEN, _LINE_END = b'},{"rule":', b'}\n{"rule":'
 
 
 def _readable_lines(results: Sequence[Result]) -> bytes:

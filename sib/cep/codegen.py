@@ -175,9 +175,10 @@ class Generator:
                 return f"(not {self._is_null(self.value(operand), operand)})"
         return f"({self.safe(expression)} is False)"
 
-    @staticmethod
-    def _is_null(source: str, operand: ast.Expression) -> str:
-        return repr(operand.value is None) if isinstance(operand, ast.Const) else f"({source} is None)"
+    def _is_null(self, source: str, operand: ast.Expression) -> str:
+        if not any(isinstance(part, (ast.Path, ast.Call, ast.InTable)) for part in ast.walk(operand)):
+            return repr(eval(self.safe(operand), self._namespace) is None)  # noqa: S307 - our own source, and constant
+        return f"({source} is None)"
 
     def _comparison(self, operator: str, left: ast.Expression, right: ast.Expression) -> str:
         if any(isinstance(side, ast.Const) and side.value is None for side in (left, right)):

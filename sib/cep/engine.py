@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, TypeAlias
 
-from sib.cep.codec import decode_state, encode_state
+from sib.cep import persistence
 from sib.cep.compiled import CompiledRule, Consumer
-from sib.cep.errors import CepEventError, CepSnapshotError
-from sib.cep.index import StreamIndex
+from sib.cep.errors import CepEventError
 from sib.cep.lanes import BEGINNING, Lane, Raw, Release, Timing
 from sib.cep.operators.absence import Absence
 from sib.cep.output import Output
 from sib.cep.rates import Told
-from sib.cep.streams import Event, Layout
+from sib.cep.routing import HANDED, LaneRules, by_stream_of, runs_in_order, segments
+from sib.cep.streams import EVERYTHING, Event, Layout
 from sib.cep.tables import Row, Table
 from sib.errors import LimitError
-
-SNAPSHOT_VERSION = 1
-
-_HANDED = "\x00"
-"""Begins the name of a stream that carries one rule's outputs to another rule of a lane that waits longer."""
 
 TS_MAX_MS = 2**53
 """Event times beyond this are refused."""
@@ -38,29 +31,6 @@ Result: TypeAlias = tuple[int, CompiledRule, Any]
 
 IncomingEvent: TypeAlias = tuple[str, int, Mapping[str, Any]]
 """(stream, ts in ms, attributes)"""
-
-
-@dataclass(eq=False)
-class LaneRules:
-    """A lane and its rules in the order to run them, with ways to find those that an event concerns."""
-
-    lane: Lane
-    rules: list[CompiledRule] = field(default_factory=list)
-
-    def prepare(self, derived: set[str]) -> None:
-        """Index the rules; ``derived`` are the streams that rules write to."""
-        self.rules.sort(key=lambda rule: rule.order)
-        single: dict[str, list[CompiledRule]] = {}
-        self.several: list[CompiledRule] = []
-        for rule in self.rules:
-            if rule.operator.is_tagged:
-                self.several.append(rule)
-            else:
-                single.setdefault(rule.streams[0], []).append(rule)
-        self.indexes = {stream: StreamIndex(rules) for stream, rules in single.items()}
-        self.mixes = any(len(rule.streams) > 1 and derived.intersection(rule.streams) for rule in self.rules)
-        self.waiting = [rule for rule in self.rules if rule.waits]
-        self.unstarted = list(self.rules)
 
 
 class Engine:
@@ -75,12 +45,12 @@ class Engine:
     ) -> None:
         self.rules = list(rules)
         self.tables = tables
-        self._layouts = layouts
+        self.layouts = layouts
         self.projectors = {name: layout.projector() for name, layout in layouts.items()}
         """By stream the function (ts, attributes) to the tuple that rules read."""
-        self._lanes = self._make_lanes(timing)
+        self.lanes = self._make_lanes(timing)
         self._accepts = any(rule.timing.late == "accept" for rule in self.rules)
-        self._started: int | None = None
+        self.started: int | None = None
         self.unknown_events = 0
         """Events of streams that no rule reads."""
 
@@ -171,10 +141,10 @@ class Engine:
             return []
         folded = stream.casefold()
         times = [row[0] for row in rows]
-        is_direct = len(self._lanes) == 1 and self._lanes[0].lane.is_direct and not self._lanes[0].mixes
-        if not is_direct or times[0] < self._lanes[0].lane.watermark or times != sorted(times):
+        is_direct = len(self.lanes) == 1 and self.lanes[0].lane.is_direct and not self.lanes[0].mixes
+        if not is_direct or times[0] < self.lanes[0].lane.watermark or times != sorted(times):
             return self.run_batch([(row[0], folded, row) for row in rows])
-        lane = self._lanes[0]
+        lane = self.lanes[0]
         self._start(times[0])
         lane.lane.in_order(times[0], times[-1])
         results: list[Result] = []
@@ -186,7 +156,7 @@ class Engine:
         if not self._accepts:
             return self._run(lambda lane: lane.take(raws, source, now_ms))
         results: list[Result] = []
-        for part in _runs_in_order(raws):
+        for part in runs_in_order(raws):
             results += self._run(lambda lane, part=part: lane.take(part, source, now_ms))  # type: ignore[misc]
         return _in_order(results)
 
@@ -211,7 +181,7 @@ class Engine:
     @property
     def newest_ms(self) -> int | None:
         """The newest event time so far."""
-        newest = max(lane.lane.newest for lane in self._lanes)
+        newest = max(lane.lane.newest for lane in self.lanes)
         return None if newest == BEGINNING else newest
 
     # Running
@@ -219,7 +189,7 @@ class Engine:
     def _run(self, release: Callable[[Lane], Release]) -> list[Result]:
         results: list[Result] = []
         handed: dict[int, list[tuple[int, CompiledRule, int, Event]]] = {}
-        for number, lane in enumerate(self._lanes):
+        for number, lane in enumerate(self.lanes):
             self._hand_over(lane, handed.pop(number, []))
             released = release(lane.lane)
             if released.late:
@@ -228,9 +198,9 @@ class Engine:
         return _in_order(results)
 
     def _start(self, ts: int) -> None:
-        if self._started is None:
-            self._started = ts
-        for lane in self._lanes:
+        if self.started is None:
+            self.started = ts
+        for lane in self.lanes:
             for rule in lane.unstarted:
                 if not rule.is_started:
                     rule.is_started = True
@@ -240,7 +210,7 @@ class Engine:
     def _hand_over(self, lane: LaneRules, events: list[tuple[int, CompiledRule, int, Event]]) -> None:
         """Outputs of rules that wait less become events of this lane, addressed to the rule that reads them."""
         for when, rule, tag, event in events:
-            lane.lane.insert((when, f"{_HANDED}{self.rules.index(rule)}:{tag}", event))
+            lane.lane.insert((when, f"{HANDED}{self.rules.index(rule)}:{tag}", event))
 
     def _run_lane(self, lane: LaneRules, released: Release, results: list[Result], handed: dict[int, Any]) -> None:
         if released.watermark == BEGINNING:
@@ -248,10 +218,10 @@ class Engine:
         events = released.events
         if events and lane.unstarted:
             self._start(events[0][0])
-        for first, last in _segments(events) if lane.mixes else [(0, len(events))]:
+        for first, last in segments(events) if lane.mixes else [(0, len(events))]:
             part = events[first:last]
             is_end = last == len(events)
-            by_stream = _by_stream(part)
+            by_stream = by_stream_of(part)
             self._run_segment(lane, by_stream, part, released.watermark if is_end else part[-1][0], results, handed)
 
     def _run_segment(
@@ -275,7 +245,7 @@ class Engine:
             if tagged:
                 inputs[rule.order] = (rule, tagged)
         for stream, events in by_stream.items():
-            if stream.startswith(_HANDED):
+            if stream.startswith(HANDED):
                 number, tag = map(int, stream[1:].split(":"))
                 self._derive(inputs, self.rules[number], [(event[0], 0, tag, event) for event in events])
         for rule in lane.waiting:
@@ -323,7 +293,7 @@ class Engine:
         rule, convert = consumer.rule, consumer.convert
         events = [(when, out[1], consumer.tag, convert(when, out[3])) for when, out in told]
         if rule.timing.delay_ms != lane.lane.timing.delay_ms:
-            number = next(i for i, other in enumerate(self._lanes) if rule in other.rules)
+            number = next(i for i, other in enumerate(self.lanes) if rule in other.rules)
             handed.setdefault(number, []).extend((when, rule, tag, event) for when, _, tag, event in events)
             return
         if rule.order not in inputs:
@@ -410,18 +380,7 @@ class Engine:
 
     def snapshot(self) -> dict[str, Any]:
         """All state as JSON values, with a version. Take it between batches."""
-        written = {rule.target.casefold() for rule in self.rules if rule.change_table is not None}
-        return {
-            "version": SNAPSHOT_VERSION,
-            "started": self._started,
-            "lanes": {str(lane.lane.timing.delay_ms): encode_state(lane.lane.dump()) for lane in self._lanes},
-            "rules": {
-                _identity(rule): {"signature": rule.signature, "state": encode_state(rule.dump())}
-                for rule in self.rules
-            },
-            "slots": {name: [list(path) for path in layout.slots] for name, layout in self._layouts.items()},
-            "tables": {name: encode_state(self.tables[name].rows) for name in sorted(written)},
-        }
+        return persistence.snapshot(self)
 
     def restore(self, snapshot: Mapping[str, Any]) -> list[str]:
         """Take over a snapshot of this set of rules or an older one.
@@ -432,42 +391,12 @@ class Engine:
         Raises:
             CepSnapshotError: Another version of snapshots, or damaged. The engine must not be used then.
         """
-        if snapshot.get("version") != SNAPSHOT_VERSION:
-            raise CepSnapshotError(f"a snapshot of version {snapshot.get('version')!r}, not {SNAPSHOT_VERSION}")
-        try:
-            return self._restore(snapshot)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise CepSnapshotError("the snapshot is damaged: start without it and replay") from error
+        return persistence.restore(self, snapshot)
 
-    def _restore(self, snapshot: Mapping[str, Any]) -> list[str]:
-        self._started = snapshot["started"]
-        for lane in self._lanes:
-            state = snapshot["lanes"].get(str(lane.lane.timing.delay_ms))
-            if state is not None:
-                lane.lane.load(decode_state(state))
-        fresh = []
-        for rule in self.rules:
-            kept = snapshot["rules"].get(_identity(rule))
-            if kept is not None and kept["signature"] == rule.signature and self._fits(rule, snapshot["slots"]):
-                rule.load(decode_state(kept["state"]))
-            else:
-                fresh.append(str(rule.label))
-        for name, rows in snapshot["tables"].items():
-            if name in self.tables:
-                self.tables[name].replace(decode_state(rows))
-        return fresh
-
-    def _fits(self, rule: CompiledRule, slots: Mapping[str, Any]) -> bool:
-        """Whether the events in a rule's saved state have their attributes where the rule reads them now."""
-        for stream in rule.streams:
-            saved = [tuple(path) for path in slots.get(stream, ())]
-            if saved != list(self._layouts[stream].slots)[: len(saved)]:
-                return False
-        return True
-
-
-def _identity(rule: CompiledRule) -> str:
-    return f"{rule.title}#{rule.rule.number}" if rule.rule.name is None else rule.title
+    def keeps_all(self, stream: str) -> bool:
+        """Whether some rule reads all attributes of a stream, as ``select *`` does."""
+        layout = self.layouts.get(stream.casefold())
+        return layout is not None and EVERYTHING in layout.slots
 
 
 def _nothing(ts: int, attributes: Mapping[str, Any]) -> Event:
@@ -482,27 +411,3 @@ def _in_order(results: list[Result]) -> list[Result]:
 
 def _when(result: Result) -> tuple[int, int]:
     return result[0], result[1].rule.number
-
-
-def _by_stream(part: Sequence[Raw]) -> dict[str, list[Event]]:
-    """Events by stream, with names in lower case, as a stream may come under several spellings."""
-    names = {raw[1] for raw in part}
-    if len(names) == 1:
-        return {names.pop().casefold(): [raw[2] for raw in part]}
-    folded = {name: name.casefold() for name in names}
-    by_stream: dict[str, list[Event]] = {name: [] for name in folded.values()}
-    for _, stream, event in part:
-        by_stream[folded[stream]].append(event)
-    return by_stream
-
-
-def _runs_in_order(raws: Sequence[Raw]) -> list[Sequence[Raw]]:
-    """Cuts the events where one is older than the one before, so that late ones meet the state of their arrival."""
-    cuts = [0, *(index for index in range(1, len(raws)) if raws[index][0] < raws[index - 1][0]), len(raws)]
-    return [raws[first:last] for first, last in pairwise(cuts)]
-
-
-def _segments(events: Sequence[Raw]) -> list[tuple[int, int]]:
-    """Cuts the events so that in each part all times differ; at least one part."""
-    cuts = [0, *(index for index in range(1, len(events)) if events[index][0] == events[index - 1][0]), len(events)]
-    return list(pairwise(cuts))

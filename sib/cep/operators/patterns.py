@@ -135,7 +135,6 @@ class Pattern(Operator):
         if self._is_late(match, ts):
             del matches[number]
             return False
-        step = self._steps[place]
         reach = self._reach(match)
         for target in range(reach, place - 1, -1):
             if not self._fits_groups(match, target, ts):

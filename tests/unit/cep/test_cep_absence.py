@@ -98,7 +98,7 @@ def test_naive_absence(run, steps, duration, is_every, batch):
         for time, following in zip(times, [*times, until + 1][1:], strict=True):
             silences = range(time + duration, min(following, until) + 1, duration)
             wanted += [(deadline, key, time) for deadline in (silences if is_every else silences[:1])]
-    rule = f"from {'every ' if is_every else ''}not S for {duration} ms partition by k select k, lastEventTime() as last insert into T"
+    rule = RULE.replace("not S", f"{'every ' if is_every else ''}not S").replace("10 ms", f"{duration} ms")
     got = told(run(rule, given_events, until=until, batch=batch))
     assert sorted(got) == sorted(wanted)
     assert [moment for moment, _, _ in got] == sorted(moment for moment, _, _ in got)

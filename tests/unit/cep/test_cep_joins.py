@@ -57,9 +57,8 @@ def test_length_windows(run, steps, size):
     wanted = []
     for place, (side, _, data) in enumerate(events):
         others = [other[2] for other in events[:place] if other[0] != side and other[2]["k"] is not None]
-        for other in others[-size:]:
-            if other["k"] == data["k"] and data["k"] is not None:
-                wanted.append((data["n"], other["n"]) if side == "L" else (other["n"], data["n"]))
+        found = [other["n"] for other in others[-size:] if other["k"] == data["k"]]
+        wanted += [(data["n"], n) if side == "L" else (n, data["n"]) for n in found]
     assert pairs(run(f"from L#length({size}) as l join R#length({size}) as r on l.k == r.k {SELECT}", events)) == wanted
 
 
@@ -69,9 +68,9 @@ def test_within_bounds_the_distance_in_time(run, steps, within):
     events = stream(steps)
     wanted = []
     for place, (side, ts, data) in enumerate(events):
-        for other in events[:place]:
-            if other[0] != side and ts - other[1] <= within and None is not data["k"] == other[2]["k"]:
-                wanted.append((data["n"], other[2]["n"]) if side == "L" else (other[2]["n"], data["n"]))
+        others = [o[2] for o in events[:place] if o[0] != side and ts - o[1] <= within and o[2]["k"] is not None]
+        found = [other["n"] for other in others if other["k"] == data["k"]]
+        wanted += [(data["n"], n) if side == "L" else (n, data["n"]) for n in found]
     assert pairs(run(f"from L as l join R as r on l.k == r.k within {within} ms {SELECT}", events)) == wanted
 
 

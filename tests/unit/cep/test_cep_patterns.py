@@ -266,7 +266,6 @@ def test_a_sequence_is_three_events_of_a_key_in_a_row(run, letters):
     wanted = []
     for key in "xy":
         own = [e for e in given_events if e[2]["k"] == key]
-        for trio in zip(own, own[1:], own[2:], strict=False):
-            if "".join(e[2]["kind"] for e in trio) == "abc":
-                wanted.append((trio[2][1], trio[0][2]["n"], trio[2][2]["n"]))
+        trios = [t for t in zip(own, own[1:], own[2:], strict=False) if "".join(e[2]["kind"] for e in t) == "abc"]
+        wanted += [(c[1], a[2]["n"], c[2]["n"]) for a, _, c in trios]
     assert [(ts, data["a"], data["c"]) for _, ts, data in run(rule, given_events)] == sorted(wanted)
