@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import bson
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from actors.gateway.core import GatewayCore, HeldLease
 
 INSTANCE_CHARS_MAX = 191
+TEXT_CHARS_AT_ONCE_MAX = 20_000
+"""Texts of queries up to this are read on the event loop; a longer one may take a second, and all connections would wait."""
 
 Handler = Callable[[Request, Any, "Origin"], Awaitable[Answer]]
 
@@ -227,7 +230,7 @@ class Router:
     async def _insert(self, request: Request, insert: ops.Insert, origin: Origin) -> Answer:
         lease = await self.lease(request, origin)
         if insert.query is not None:
-            plan = self._plan_write(insert.query, insert.query_type, request.ontology)
+            plan = await _read(insert.query, self._plan_write, insert.query_type, request.ontology)
             if not isinstance(plan, plans.Insert):
                 raise QuerySyntaxError("an INSERT takes an instance in data, or an inserting statement in query")
             return await self._insert_documents(lease, plan)
@@ -258,9 +261,9 @@ class Router:
 
     async def _run_update(self, lease: HeldLease, ontology: str | None, update: ops.Update) -> list[Any]:
         if update.query_type.is_sql_like:
-            plan: plans.Plan = self._plan_write(update.query, update.query_type, ontology)
+            plan: plans.Plan = await _read(update.query, self._plan_write, update.query_type, ontology)
         else:
-            plan = self._core.plans.native(update.query, ontology)
+            plan = await _read(update.query, self._core.plans.native, ontology)
         if isinstance(plan, plans.Find) and update.data is not None:
             self._authorize("UPDATE", plan.ontology, lease)
             data = encode_update(plan.filter, replacement=update.data, multi=True)
@@ -277,9 +280,9 @@ class Router:
 
     async def _run_delete(self, lease: HeldLease, ontology: str | None, delete: ops.Delete) -> list[Any]:
         if delete.query_type.is_sql_like:
-            plan: plans.Plan = self._plan_write(delete.query, delete.query_type, ontology)
+            plan: plans.Plan = await _read(delete.query, self._plan_write, delete.query_type, ontology)
         else:
-            plan = plan_delete(delete.query, ontology=ontology, now=self._core.utc_now)
+            plan = await _read(delete.query, partial(plan_delete, ontology=ontology, now=self._core.utc_now))
         if not isinstance(plan, plans.Delete):
             raise QuerySyntaxError("a DELETE takes a condition, or a statement that removes")
         return await self._run_write_plan(lease, plan)
@@ -350,7 +353,7 @@ class Router:
         lease = await self.lease(request, origin)
         if query.query_type is QueryType.BDC:
             return await self._query_bdc(request, query, lease)
-        plan = self.plan_query(query.query, query.query_type, query.params, request.ontology)
+        plan = await _read(query.query, self.plan_query, query.query_type, query.params, request.ontology)
         if isinstance(plan, plans.Insert):
             return await self._insert_documents(lease, plan)
         if isinstance(plan, plans.Update | plans.Delete):
@@ -415,7 +418,7 @@ class Router:
     async def _subscribe(self, request: Request, subscribe: ops.Subscribe, origin: Origin) -> Answer:
         core = self._core
         lease = await self.lease(request, origin)
-        ontology, condition = self._condition(subscribe, request.ontology)
+        ontology, condition = await self._condition(subscribe, request.ontology)
         self._authorize("SUBSCRIBE", ontology, lease)
         subscription_id = str(uuid.uuid4())
         is_ciphered = origin.slot is not None and origin.slot.cipher_key is not None
@@ -448,10 +451,10 @@ class Router:
             origin.slot.then = subscription_id
         return Answer(Text(subscription_id))
 
-    def _condition(self, subscribe: ops.Subscribe, ontology: str | None) -> tuple[str, dict[str, Any]]:
+    async def _condition(self, subscribe: ops.Subscribe, ontology: str | None) -> tuple[str, dict[str, Any]]:
         if is_empty(subscribe.query) and subscribe.query_type is not QueryType.SIB_DEFINED:
             return self._named(ontology), {}
-        plan = self.plan_query(subscribe.query, subscribe.query_type, subscribe.params, ontology)
+        plan = await _read(subscribe.query, self.plan_query, subscribe.query_type, subscribe.params, ontology)
         return plan.ontology, plans.condition_of(plan)
 
     async def _unsubscribe(self, request: Request, unsubscribe: ops.Unsubscribe, origin: Origin) -> Answer:
@@ -532,3 +535,10 @@ class Router:
         if not ontology:
             raise MalformedMessageError("the message names no ontology: fill the envelope's field ontology")
         return ontology
+
+
+async def _read(text: str, read: Callable[..., plans.Plan], *arguments: Any) -> plans.Plan:
+    """The plan of a text, long texts in a thread. The cache of plans does not keep those, so no thread changes it."""
+    if len(text) <= TEXT_CHARS_AT_ONCE_MAX:
+        return read(text, *arguments)
+    return await asyncio.to_thread(read, text, *arguments)
