@@ -33,7 +33,7 @@ def start(
     bdtr: Annotated[str | None, typer.Option(metavar="URL", help="The real-time database.")] = None,
     bdh: Annotated[str | None, typer.Option(metavar="URL", help="The historical database.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when the platform is ready; it runs on.")] = False,
-    ready_timeout: Annotated[float | None, typer.Option(metavar="S", help="How long to wait. Default 60.")] = None,
+    ready_timeout: Annotated[float | None, typer.Option(metavar="S", help="How long to wait. Default 120.")] = None,
     json: Json = False,
 ) -> int:  # fmt: skip
     """Start the platform; without --detach it runs until Ctrl-C."""
