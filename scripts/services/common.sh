@@ -68,12 +68,23 @@ launch() {
     done
 }
 
+# Whether a process of the session of a server is left: PostgreSQL's workers end a moment after it.
+is_session_gone() {
+    local stat fields
+    for stat in /proc/[0-9]*/stat; do
+        read -r -a fields 2>/dev/null <"$stat" || continue
+        # Fields 3 and 6 are state and session; the name in field 2 has no spaces for the programs that we start.
+        [ "${fields[5]:-}" = "$1" ] && [ "${fields[2]}" != Z ] && return 1
+    done
+    return 0
+}
+
 # End the server and wait until its files are free. A server that does not end in time is killed.
 end() { # signal
     local pid
     if pid=$(running_pid); then
         kill "-$1" "$pid"
-        wait_until "$STOP_S" is_gone "$pid" || { kill -KILL "$pid"; wait_until "$STOP_S" is_gone "$pid"; }
+        wait_until "$STOP_S" is_session_gone "$pid" || { kill -KILL "$pid"; wait_until "$STOP_S" is_session_gone "$pid"; }
     fi
     rm -f "$pid_file"
 }

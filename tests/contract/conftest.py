@@ -95,10 +95,12 @@ def server(request):
         return
     url, is_ours = _start(name)
     found = Server(name, url)
-    yield found
-    _clean(found)
-    if is_ours:
-        _service(name, "stop")
+    try:
+        yield found
+        _clean(found)
+    finally:
+        if is_ours:
+            _service(name, "stop")
 
 
 def _clean(server: Server) -> None:
