@@ -84,6 +84,7 @@ def _drop_privileges(uid: int | None, *, has_own_user: bool) -> None:
     Without ``has_own_user`` only the real user changes: the interpreter lies where only root can read it, and the number of
     processes is counted by the real user.
     """
+    kernel.empty_bounding_set()
     if uid is not None:
         os.setgroups([])
         if has_own_user:

@@ -57,13 +57,17 @@ def prctl(option: int, value: int = 0) -> None:
     _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero), f"prctl {option}")
 
 
-def drop_capabilities() -> None:
-    """Empty the bounding, ambient, effective, permitted and inheritable sets. For good, together with no_new_privs."""
+def empty_bounding_set() -> None:
+    """No program executed from now on gets a capability. Before a change of user, which loses the right to do this."""
     for capability in range(_CAPABILITIES_MAX):
         try:
             prctl(PR_CAPBSET_DROP, capability)
         except OSError:  # beyond the last capability, or without CAP_SETPCAP: then no_new_privs alone has to do
             break
+
+
+def drop_capabilities() -> None:
+    """Empty the ambient, effective, permitted and inheritable sets. For good, together with no_new_privs."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
     _checked(_libc.capset(header, struct.pack("<6I", *[0] * 6)), "capset")

@@ -98,6 +98,17 @@ print("done")
     assert (result.output, result.errors) == ("done\n", "")
 
 
+async def test_no_privilege_is_left(full, runner):
+    """The bounding set too, where it may be emptied."""
+    result = await runner(full, "print(open('/proc/self/status').read())")
+    status = dict(line.split(":\t") for line in result.output.splitlines() if ":\t" in line)
+    names = ["CapInh", "CapPrm", "CapEff", "CapAmb"] + (["CapBnd"] if full.has_own_users else [])
+    assert {name: int(status[name], 16) for name in names} == dict.fromkeys(names, 0)
+    assert (status["NoNewPrivs"], status["Seccomp"], status["Groups"].strip()) == ("1", "2", "")
+    if full.has_own_users:
+        assert "0" not in status["Uid"].split() + status["Gid"].split()
+
+
 async def test_a_view_is_seen_and_read_only(sandbox, runner, tmp_path):
     folder = tmp_path / "kp"
     folder.mkdir()
