@@ -140,6 +140,13 @@ async def test_a_command_for_another_or_without_type_reaches_nobody(mqtt, body):
     await device.nothing("command", 0.4)
 
 
+async def test_a_command_to_a_kp_that_nobody_has_is_answered(mqtt):
+    device = await mqtt()
+    answer = await device.ask("COMMAND", {"thinkp": "NoSuchKP", "thinkpInstance": "x", "type": "STATUS", "args": {}})
+    assert answer.ok, answer
+    assert answer.data
+
+
 async def test_type_as_an_ordinal(mqtt):
     device = await mqtt()
     assert (await device.ask("SUBSCRIBECOMMAND", listen(), key=None)).ok
