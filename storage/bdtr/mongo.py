@@ -25,7 +25,7 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 from sib.errors import ConfigurationError, DuplicateKeyError, StoreError
 from storage.bdtr import mongo_checks as checks
 from storage.bdtr.catalogue import spec_to_json
-from storage.bdtr.model import IndexSpec
+from storage.bdtr.model import Change, ChangeKind, IndexSpec
 from storage.bdtr.mongo_client import Client, connect, mongo_errors
 from storage.bdtr.mongo_reader import FORMAT, MongoReader, checked_format
 from storage.bdtr.mongo_session import Documents, Turn
@@ -45,6 +45,12 @@ WRITE_IDS_KEPT_S = 3_600.0
 """How long the outcome of a batch is remembered for a retry."""
 MACHINE_BYTES = 5
 
+_FOREIGN_KINDS = {
+    "insert": ChangeKind.INSERT,
+    "update": ChangeKind.UPDATE,
+    "replace": ChangeKind.UPDATE,
+    "delete": ChangeKind.DELETE,
+}
 _TIME_INDEX = IndexSpec((("contextData.timestamp", 1),))
 _CONFLICTING = (85, 86)
 
@@ -315,6 +321,26 @@ class MongoStore(MongoReader):
             raise StoreError(f"The collection {collection!r} has no index {name!r}.")
         self.ensure_collection(collection, [spec for spec in declared if spec.name != name])
 
+    # ------------------------------------------------------------------ foreign writers
+
+    def foreign_changes(
+        self, resume_after: Mapping[str, Any] | None = None, *, wait_s: float = 1.0
+    ) -> Iterator[tuple[Change | None, Mapping[str, Any] | None]]:
+        """What others write into the collections of this database, by a change stream: they give no change numbers.
+
+        Yields (change, token), and (None, token) about every ``wait_s`` when nothing comes: keep the token with what was
+        done about the change and give it to the next call. At least once: after a restart, what this partition wrote
+        since the token comes too. Updates come as the documents are now. Needs a replica set.
+        """
+        pipeline = [{"$match": {"operationType": {"$in": list(_FOREIGN_KINDS)}}}]
+        options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": max(1, int(wait_s * 1000))}
+        own = self.turn.session.session_id["id"] if self.turn.session is not None else None
+        with mongo_errors(), self._database.watch(pipeline, resume_after=resume_after, **options) as stream:
+            while stream.alive:
+                event = stream.try_next()
+                change = None if event is None else _foreign_change(event, own)
+                yield change, stream.resume_token
+
     # ------------------------------------------------------------------ upkeep
 
     def save_positions(self, positions: Mapping[str, int]) -> None:
@@ -390,3 +416,13 @@ class MongoStore(MongoReader):
         with mongo_errors():
             old = {"_id": {"$gte": "write:", "$lt": "write;"}, "ts_ms": {"$lt": before_ms}}
             self._notes.bulk_write([DeleteMany(old)])
+
+
+def _foreign_change(event: Mapping[str, Any], own_session: Any) -> Change | None:
+    """A change of somebody else; None for our own, which are transactions of our session and tell it."""
+    session = event.get("lsid") or {}
+    name = event["ns"]["coll"]
+    if (own_session is not None and session.get("id") == own_session) or name.startswith((checks.INTERNAL, "system.")):
+        return None
+    kind = _FOREIGN_KINDS[event["operationType"]]
+    return Change(0, kind, name, event.get("fullDocument"), event["documentKey"]["_id"])

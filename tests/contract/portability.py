@@ -79,7 +79,11 @@ SEEN: set[str] = set()
 
 
 def _before_execute(connection, statement, _many, _parameters, _options):
-    if connection.dialect.name != "sqlite" or not isinstance(statement, ClauseElement) or isinstance(statement, TextClause):
+    if (
+        connection.dialect.name != "sqlite"
+        or not isinstance(statement, ClauseElement)
+        or isinstance(statement, TextClause)
+    ):
         return  # what SQLAlchemy asks a server of itself is written for that server
     name = str(statement)
     if name in SEEN:

@@ -1,5 +1,6 @@
 """In what backends differ, named and asserted both ways."""
 
+import itertools
 from datetime import datetime
 
 import pytest
@@ -86,3 +87,19 @@ def test_what_a_partition_notes_is_not_for_queries(store, pipeline):
     for read in (store.find, store.count):
         with pytest.raises(StoreError, match="may be called"):
             read("sofia2.state")
+
+
+@pytest.mark.adapters("mongodb")
+def test_what_others_write_is_told_and_what_we_write_is_not(store):
+    with store.begin() as transaction:
+        transaction.insert_document("S", {"_id": "before"})
+    changes = store.foreign_changes(wait_s=0.1)
+    next(changes)
+    with store.begin() as transaction:
+        transaction.insert_document("S", {"_id": "ours"})
+
+    store.documents("S").insert_one({"_id": "foreign"})
+    store.documents("S").delete_one({"_id": "before"})
+
+    told = [change for change, _ in itertools.islice(changes, 20) if change is not None]
+    assert [(change.kind.value, change.id) for change in told] == [("insert", "foreign"), ("delete", "before")]
