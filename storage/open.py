@@ -62,6 +62,27 @@ def transfer_journal(store: Store) -> TransferJournal | MongoJournal:
     return MongoJournal(store)
 
 
+def check_url(url: str) -> str:
+    """Refuses a BDTR URL that cannot be used, without asking the database. Returns it.
+
+    Raises:
+        ConfigurationError: what is wrong, without showing the URL.
+    """
+    scheme = kind_of(url)
+    if scheme in MONGODB:
+        from storage.bdtr.mongo_client import connect
+
+        client, _, _ = connect(url)
+        client.close()
+    elif scheme in RELATIONAL:
+        from storage.bdtr.dialects import dialect_of
+
+        dialect_of(url)
+    else:
+        raise ConfigurationError(f"No BDTR has URLs of the kind {scheme[:20]!r}; use {_EXAMPLES}.")
+    return url
+
+
 def kind_of(url: str) -> str:
     """The scheme of a URL without its driver: ``mysql`` of ``mysql+pymysql://…``. MongoDB's ``mongodb+srv`` is whole."""
     scheme = url.partition(":")[0].lower()

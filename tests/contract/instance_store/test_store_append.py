@@ -383,3 +383,51 @@ def test_a_checkpoint_forgets_old_write_ids_and_keeps_the_rest(store, clock):
     with store.begin() as transaction:
         assert (transaction.recall("gateway", 1), transaction.recall("gateway", 2)) == (None, b"new")
     assert store.count("S") == 1
+
+
+def test_collections_and_indexes_are_declared_in_the_middle_of_a_transaction(store):
+    with store.begin() as transaction:
+        documents = sensors("a", "b")
+        transaction.append("S", list(map(bson.encode, documents)), documents, [HEAD] * 2, 1_700_000_000_000)
+        store.ensure_collection("S", [ASSET])
+        store.ensure_collection("T", [ASSET, IndexSpec((("at", "2dsphere"),))])
+        transaction.insert_documents("T", [{"at": {"type": "Point", "coordinates": [1, 2]}}, {"at": [1, 178]}])
+        transaction.update(
+            "S", {"Sensor.asset": "b"}, {"$set": {"Sensor.asset": "c"}}, multi=True, now=datetime(2026, 1, 1)
+        )
+
+    assert [
+        document["Sensor"]["asset"] for document in store.find("S", {"Sensor.asset": {"$in": ["a", "b", "c"]}})
+    ] == ["a", "c"]
+    assert store.count("T", {"at": {"$near": {"$geometry": {"type": "Point", "coordinates": [1, 2]}}}}) == 1
+    assert [change.seq for change in store.changes(0, 10)] == [1, 2, 3, 4, 5]
+    assert store.indexes("S") == [ASSET]
+    assert len(store.indexes("T")) == 2
+
+
+def test_what_a_failed_transaction_declared_is_gone_and_can_be_declared_again(store):
+    with contextlib.suppress(RuntimeError), store.begin() as transaction:
+        store.ensure_collection("S", [ASSET])
+        transaction.insert_document("S", {"Sensor": {"asset": "lost"}})
+        raise RuntimeError
+    assert store.collections() == []
+
+    store.ensure_collection("S", [ASSET])
+    append(store, sensors("a"))
+
+    assert [document["Sensor"]["asset"] for document in store.find("S", {"Sensor.asset": {"$gte": ""}})] == ["a"]
+    store.ensure_collection("S", [])
+    store.ensure_collection("S", [ASSET])
+    assert store.count("S", {"Sensor.asset": "a"}) == 1
+
+
+def test_an_index_that_cannot_be_unique_leaves_the_transaction_usable(store):
+    append(store, sensors("a", "a"))
+    with store.begin() as transaction:
+        transaction.insert_document("S", {"Sensor": {"asset": "b"}})
+        with pytest.raises(DuplicateKeyError):
+            store.ensure_collection("S", [IndexSpec((("Sensor.asset", 1),), unique=True)])
+        transaction.insert_document("S", {"Sensor": {"asset": "b"}})
+
+    assert store.indexes("S") == []
+    assert store.count("S", {"Sensor.asset": "b"}) == 2
