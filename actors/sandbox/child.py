@@ -1,19 +1,16 @@
 """One sandboxed program, seen by its supervisor: start, calls in both directions, output, and the end whatever it does.
 
-Invariants: what the child sends is checked before it is believed; memory held for a child is bounded (one frame,
-``OUTGOING_BYTES_MAX`` of answers, ``CALLS_IN_FLIGHT_MAX`` calls); after ``wait`` has
-returned no process of it is left. Use it from one event loop.
+Invariant: after ``wait`` has returned no process of it is left. Use it from one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import marshal
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from actors.sandbox import confinement, launcher
@@ -26,30 +23,19 @@ from actors.sandbox.errors import (
     SandboxUnavailableError,
 )
 from actors.sandbox.exits import SHELL_SIGNAL_BASE, Exit, Reason, reason_of
-from actors.sandbox.frames import ForgedFrameError, FrameError, FrameReader, check_call, encode
 from actors.sandbox.inside.frames import frame
 from actors.sandbox.limits import Limits
 from actors.sandbox.output import OutputBudget, OutputPump
-from actors.sandbox.pacing import TokenBucket
+from actors.sandbox.peer import CallHandler, Peer
 from actors.sandbox.program import Command, Program, View
 from actors.sandbox.sandbox import Level, Sandbox
-from sib.errors import SibError
 
 START_S_MAX = 10.0
 """From nothing to a child that is ready; on an idle machine it takes 0.03 s."""
-READ_BYTES = 256 * 1024
-CALLS_IN_FLIGHT_MAX = 64
-"""Calls of the child that are being carried out; the next ones wait in the socket."""
-OUTGOING_BYTES_MAX = 4 * 1024 * 1024
-"""Answers that wait because the child does not read; beyond it no call of it is read, and ``notify`` waits."""
-STALLED_S = 30.0
-"""A child that reads nothing for so long, while something waits for it, is ended."""
 DRAIN_S = 1.0
 """For the rest of the output, and of the calls, of a program that has ended by itself."""
 STARTUP_OUTPUT_BYTES_MAX = 4096
 
-CallHandler = Callable[[str, Any], Awaitable[Any] | Any]
-"""Carries out a call of the child: method and payload to a JSON value, directly or later. A ``SibError`` is told to the child."""
 OutputHandler = Callable[[int, bytes], None]
 """Gets output: 1 or 2 (standard output or error) and bytes, as they come."""
 
@@ -74,21 +60,12 @@ class Child:
     def __init__(self, sandbox: Sandbox, limits: Limits, launched: launcher.Launched) -> None:
         self._loop = asyncio.get_running_loop()
         self.sandbox, self.limits = sandbox, limits
-        self._launched, self._channel = launched, launched.channel
-        self._reader, self._outgoing = FrameReader(), bytearray()
-        self._bucket = TokenBucket(limits.calls_per_s, limits.calls_per_s, self._loop.time)
-        self._on_call: CallHandler = refuse_calls
+        self._launched = launched
         self._on_output: OutputHandler = self._keep_startup_output
         self._startup_output = bytearray()
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
-        self._next_id = 0
-        self._is_reading = self._is_closed = False
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._time_limit: asyncio.TimerHandle | None = None
+        self._finishing: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._channel_ended: asyncio.Future[None] = self._loop.create_future()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._reason: tuple[Reason, str] | None = None
         self._first: int | None = None
@@ -99,7 +76,13 @@ class Child:
         ]
         self._process = os.pidfd_open(launched.process.pid)
         self._loop.add_reader(self._process, self._process_ended)
-        self._resume()
+        self._peer = Peer(
+            launched.channel,
+            calls_per_s=limits.calls_per_s,
+            on_first=self._take_first,
+            on_call=refuse_calls,
+            on_fault=self.kill,
+        )
 
     @classmethod
     async def start(
@@ -126,7 +109,7 @@ class Child:
         child = cls(sandbox, limits, launched)
         try:
             order = confinement.order(sandbox, limits, views, pid=launched.process.pid, imports=imports)
-            child._write_frame(frame(marshal.dumps(order)))
+            child._peer.write(frame(marshal.dumps(order)))
             async with asyncio.timeout(START_S_MAX):
                 await asyncio.shield(child._ready)
         except BaseException as error:
@@ -159,11 +142,12 @@ class Child:
         """
         if isinstance(program, Command) and self.sandbox.level is not Level.FULL:
             raise SandboxUnavailableError("programs of other languages need level 3 (see 'sofia2 sandbox check')")
-        self._on_call = on_call
+        self._peer.on_call = on_call
         self._on_output = on_output or (lambda stream, data: None)
         if self.limits.timeout_s is not None:
-            self._after("timeout", self.limits.timeout_s, Reason.TIMEOUT)
-        self._write_frame(frame(marshal.dumps(program.to_message())))
+            detail = f"after {self.limits.timeout_s:g} s"
+            self._time_limit = self._loop.call_later(self.limits.timeout_s, self.kill, Reason.TIMEOUT, detail)
+        self._peer.write(frame(marshal.dumps(program.to_message())))
 
     async def call(self, method: str, payload: Any = None, *, timeout_s: float) -> Any:
         """Have the program carry out a method that it serves, and give its result (a JSON value).
@@ -175,17 +159,10 @@ class Child:
             FrameError: the payload is longer than a frame may be. Nothing was sent.
         """
         self._check_alive()
-        self._next_id += 1
-        number = self._next_id
-        answer = self._answers[number] = self._loop.create_future()
+        answer = self._peer.ask(method, payload)
         timer = self._loop.call_later(timeout_s, self._time_out, answer, f"{method} took longer than {timeout_s:g} s")
         try:
-            self._send({"id": number, "call": method, "with": payload})
-        except (FrameError, TypeError):
-            del self._answers[number]
-            raise
-        else:
-            return await answer  # given up by the caller, it stays there until the program answers
+            return await answer
         finally:
             timer.cancel()
 
@@ -196,17 +173,16 @@ class Child:
             ProgramEndedError: it has ended.
             FrameError: the payload is longer than a frame may be. Nothing was sent.
         """
-        if len(self._outgoing) > OUTGOING_BYTES_MAX:
-            await self._drained.wait()
+        await self._peer.drained()
         self._check_alive()
-        self._send({"call": method, "with": payload})
+        self._peer.tell(method, payload)
 
     def kill(self, reason: Reason = Reason.STOPPED, detail: str = "") -> None:
         """End all its processes now. Idempotent: the first reason counts."""
         if self._exit.done() or self._reason is not None:
             return
         self._reason = (reason, detail)
-        self._close_channel()
+        self._peer.close()
         self._kill_all()
 
     async def wait(self) -> Exit:
@@ -228,61 +204,7 @@ class Child:
         """What its processes have used together until now."""
         return self._launched.group.usage() if self._launched.group and not self._exit.done() else Usage()
 
-    # Reading
-
-    def _resume(self) -> None:
-        self._timers.pop("pace", None)
-        if self._is_closed or self._is_reading:
-            return
-        self._is_reading = True
-        self._loop.add_reader(self._channel, self._read)
-        self._take_messages()
-
-    def _pause(self) -> None:
-        if self._is_reading:
-            self._is_reading = False
-            self._loop.remove_reader(self._channel)
-
-    def _read(self) -> None:
-        try:
-            data = self._channel.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:  # the program has closed its channel or ended; it may still run
-            self._close_channel()
-            return
-        self._reader.feed(data)
-        self._take_messages()
-
-    def _close_channel(self) -> None:
-        """Nothing more is read, and nothing is sent."""
-        self._pause()
-        self._is_closed = True
-        if not self._channel_ended.done():
-            self._channel_ended.set_result(None)
-
-    def _take_messages(self) -> None:
-        try:
-            for message in self._reader.messages():
-                self._take(message)
-                if not self._is_reading:
-                    return
-        except ForgedFrameError as error:
-            self.kill(Reason.PROTOCOL, str(error))
-
-    def _take(self, message: dict[str, Any]) -> None:
-        if not self._ready.done():
-            self._take_first(message)
-        elif "call" in message:
-            self._take_call(*check_call(message))
-            wait_s = self._bucket.take()
-            if wait_s:
-                self._pause()
-                self._timers["pace"] = self._loop.call_later(wait_s, self._resume)
-        else:
-            self._take_answer(message)
+    # The beginning
 
     def _take_first(self, message: dict[str, Any]) -> None:
         if message.get("ready") is True:
@@ -294,120 +216,7 @@ class Child:
         else:
             self._ready.set_exception(SandboxStartError(f"the sandbox could not be made: {message.get('failed')}"))
 
-    def _take_answer(self, message: dict[str, Any]) -> None:
-        answer = self._answers.pop(message.get("id"), None)  # type: ignore[arg-type]
-        if answer is None:
-            raise ForgedFrameError("an answer to what was not asked")
-        if answer.done():
-            return
-        error = message.get("error")
-        if error is None:
-            answer.set_result(message.get("result"))
-        else:
-            text = error.get("message") if isinstance(error, dict) else None
-            answer.set_exception(ProgramError(str(text or "the program failed without saying why")))
-
-    def _take_call(self, number: int | None, method: str, payload: Any) -> None:
-        try:
-            result = self._on_call(method, payload)
-        except Exception as error:
-            self._refuse(number, error)
-            return
-        if not inspect.isawaitable(result):
-            self._answer(number, result)
-            return
-        task = self._loop.create_task(self._carry_out(number, result))
-        self._calls.add(task)
-        task.add_done_callback(self._carried_out)
-        if len(self._calls) >= CALLS_IN_FLIGHT_MAX:
-            self._pause()
-
-    async def _carry_out(self, number: int | None, result: Awaitable[Any]) -> None:
-        try:
-            value = await result
-        except Exception as error:
-            self._refuse(number, error)
-        else:
-            self._answer(number, value)
-
-    def _carried_out(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
-        if "pace" not in self._timers and len(self._outgoing) <= OUTGOING_BYTES_MAX:
-            self._resume()
-
-    def _answer(self, number: int | None, result: Any) -> None:
-        if number is None:
-            return
-        try:
-            self._send({"id": number, "result": result})
-        except (FrameError, TypeError) as error:
-            self._refuse(number, ProgramError(f"the result cannot be sent: {error}"))
-
-    def _refuse(self, number: int | None, error: Exception) -> None:
-        if number is None:
-            return
-        if isinstance(error, SibError):
-            told = {"code": error.code, "message": error.message}
-        else:  # a fault of ours: its text may hold what the program must not see
-            told = {"code": "sib.internal", "message": "the platform could not carry out the call"}
-        self._send({"id": number, "error": told})
-
-    # Writing
-
-    def _send(self, message: dict[str, Any]) -> None:
-        self._write_frame(encode(message))
-
-    def _write_frame(self, data: bytes) -> None:
-        if self._outgoing:
-            self._outgoing += data
-        else:
-            sent = self._try_send(data)
-            if sent == len(data):
-                return
-            self._outgoing += data[sent:]
-            self._loop.add_writer(self._channel, self._write)
-            self._after("stalled", STALLED_S, Reason.STALLED)
-        if len(self._outgoing) > OUTGOING_BYTES_MAX:
-            self._drained.clear()
-            self._pause()
-
-    def _write(self) -> None:
-        sent = self._try_send(self._outgoing)
-        del self._outgoing[:sent]
-        if sent:
-            self._after("stalled", STALLED_S, Reason.STALLED)
-        if not self._outgoing:
-            self._stop_writing()
-
-    def _stop_writing(self) -> None:
-        self._loop.remove_writer(self._channel)
-        self._cancel("stalled")
-        self._outgoing.clear()
-        self._drained.set()
-        if len(self._calls) < CALLS_IN_FLIGHT_MAX and "pace" not in self._timers:
-            self._resume()
-
-    def _try_send(self, data: bytes | bytearray) -> int:
-        if self._is_closed:
-            return len(data)
-        try:
-            return self._channel.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError:  # the child has closed: the end will say more
-            return len(data)
-
     # The end
-
-    def _after(self, name: str, delay_s: float, reason: Reason) -> None:
-        self._cancel(name)
-        detail = f"after {delay_s:g} s"
-        self._timers[name] = self._loop.call_later(delay_s, self.kill, reason, detail)
-
-    def _cancel(self, name: str) -> None:
-        timer = self._timers.pop(name, None)
-        if timer:
-            timer.cancel()
 
     def _time_out(self, answer: asyncio.Future[Any], sentence: str) -> None:
         if not answer.done():
@@ -425,7 +234,9 @@ class Child:
 
     def _process_ended(self) -> None:
         self._loop.remove_reader(self._process)
-        self._calls.add(self._loop.create_task(self._finish()))
+        if self._time_limit:
+            self._time_limit.cancel()
+        self._finishing = self._loop.create_task(self._finish())
 
     async def _finish(self) -> None:
         self._kill_all()  # what it left running
@@ -433,21 +244,18 @@ class Child:
             await self._ended(self._first)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                ends = (self._channel_ended, *(pump.ended for pump in self._pumps))
+                ends = (self._peer.ended, *(pump.ended for pump in self._pumps))
                 await asyncio.gather(*map(asyncio.shield, ends))
         for pump in self._pumps:
             pump.close()
-        self._close_channel()
-        self._loop.remove_writer(self._channel)
-        for name in list(self._timers):
-            self._cancel(name)
+        self._peer.close()
         self._settle(self._exit_of(self._launched.process.wait()))
         self._release()
 
     async def _ended(self, descriptor: int) -> None:
-        ended = self._loop.create_future()
-        self._loop.add_reader(descriptor, ended.set_result, None)
-        await ended
+        ended = asyncio.Event()
+        self._loop.add_reader(descriptor, ended.set)
+        await ended.wait()
         self._loop.remove_reader(descriptor)
 
     def _exit_of(self, code: int) -> Exit:
@@ -466,10 +274,7 @@ class Child:
             said = self._startup_output.decode(errors="replace").strip()
             self._ready.set_exception(SandboxStartError(f"the sandbox could not be made: {said or end.describe()}"))
         self._ready.exception()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(ProgramEndedError(f"the program did not answer: {end.describe()}"))
-        self._drained.set()
+        self._peer.fail(f"the program did not answer: {end.describe()}", ProgramEndedError)
         self._exit.set_result(end)
 
     def _release(self) -> None:

@@ -11,11 +11,12 @@ from dataclasses import replace
 import pytest
 from conftest import LIMITS
 
-from actors.sandbox.child import CALLS_IN_FLIGHT_MAX, Child
+from actors.sandbox.child import Child
 from actors.sandbox.errors import ProgramEndedError, ProgramError, SandboxTimeoutError
 from actors.sandbox.exits import Reason
 from actors.sandbox.frames import FRAME_BYTES_MAX
 from actors.sandbox.inside.frames import FrameError
+from actors.sandbox.peer import CALLS_IN_FLIGHT_MAX
 from actors.sandbox.program import Program
 from sib.errors import OntologyNotFoundError
 
@@ -329,7 +330,7 @@ for number in range(100000):
 
 
 async def test_a_stalled_program_is_ended(full, monkeypatch):
-    monkeypatch.setattr("actors.sandbox.child.STALLED_S", 0.3)
+    monkeypatch.setattr("actors.sandbox.peer.STALLED_S", 0.3)
     async with await start(full, b"import time\ntime.sleep(60)") as child:
         for _ in range(4):
             await child.notify("tell", "x" * 900_000)
