@@ -48,7 +48,10 @@ class Dialect(Protocol):
         """An engine with a pool, whose transactions see one moment."""
 
     def lock_set_up(self, connection: Connection) -> None:
-        """Lets others that set up the same database wait until this transaction ends, or a little longer."""
+        """Lets others that set up the same database wait until ``unlock_set_up``, which comes after the commit."""
+
+    def unlock_set_up(self, connection: Connection) -> None:
+        """See ``lock_set_up``; also called when it was not."""
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Adds rows, fast; each has all columns in their order."""
@@ -124,6 +127,9 @@ class SqliteDialect:
 
     def lock_set_up(self, connection: Connection) -> None:
         """Nothing: the transaction began as a writer."""
+
+    def unlock_set_up(self, connection: Connection) -> None:
+        """Nothing."""
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         self._insert(connection, table, rows, "INSERT")

@@ -80,6 +80,9 @@ class ServerDialect:
     def lock_set_up(self, connection: Connection) -> None:
         raise NotImplementedError
 
+    def unlock_set_up(self, connection: Connection) -> None:
+        """Nothing: such a lock ends with the transaction."""
+
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         self._insert(connection, table, rows, is_new=False)
 
@@ -124,6 +127,7 @@ class MysqlDialect(ServerDialect):
 
     def __init__(self, url: URL, partition: str = "") -> None:
         super().__init__(url, partition)
+        self._is_locked = False
         if self.partition:
             self.url = self.url.set(database=f"{self.url.database}_{self.partition}")
 
@@ -144,8 +148,14 @@ class MysqlDialect(ServerDialect):
                 connection.exec_driver_sql(f"CREATE DATABASE IF NOT EXISTS {quoted} CHARACTER SET utf8mb4")
 
     def lock_set_up(self, connection: Connection) -> None:
-        # Held until the connection ends or asks again: long enough, and harmless.
         connection.execute(text("SELECT GET_LOCK('sofia2.set_up', :wait_s)"), {"wait_s": LOCK_S})
+        self._is_locked = True
+
+    def unlock_set_up(self, connection: Connection) -> None:
+        if self._is_locked:
+            self._is_locked = False
+            with connection.begin():
+                connection.execute(text("SELECT RELEASE_LOCK('sofia2.set_up')"))
 
     def size_bytes(self, connection: Connection) -> int:
         statement = (

@@ -43,10 +43,15 @@ class WriterState:
         self._doomed: list[Table] = []
         with store_errors():
             self.connection = dialect.writer_engine().connect()
-            with self.connection.begin():
-                self._set_up()
-                self._data_version = dialect.data_version(self.connection)
-                self.reload()
+            try:
+                with self.connection.begin():
+                    self._set_up()
+                    self._data_version = dialect.data_version(self.connection)
+                    self.reload()
+                dialect.unlock_set_up(self.connection)
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         self.connection.close()
