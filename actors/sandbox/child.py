@@ -11,6 +11,7 @@ import marshal
 import os
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from actors.sandbox import confinement, launcher
@@ -45,10 +46,10 @@ def refuse_calls(method: str, payload: Any) -> Any:
     raise ProgramError(f"{method}: there is no platform here, this program runs alone")
 
 
-def _discard(launching: asyncio.Future[launcher.Launched]) -> None:
-    """Nobody wants what has been launched any more. Its end may take a while: the kernel may be making a namespace for it."""
-    if not launching.cancelled() and launching.exception() is None:
-        asyncio.get_running_loop().run_in_executor(None, launching.result().discard)
+def _discard(launching: Future[launcher.Launched]) -> None:
+    """Nobody wants what has been launched any more. In the launcher's thread: the event loop may be gone meanwhile."""
+    if launching.exception() is None:
+        launching.result().discard()
 
 
 class Child:
@@ -99,12 +100,12 @@ class Child:
         Raises:
             SandboxStartError: the jail could not be made; the message has what bubblewrap or the first program said.
         """
-        loop = asyncio.get_running_loop()
-        launching = loop.run_in_executor(launcher.thread, launcher.launch, sandbox, limits, views)
+        launching = launcher.thread.submit(launcher.launch, sandbox, limits, views)
         try:
-            launched = await asyncio.shield(launching)
+            launched = await asyncio.shield(asyncio.wrap_future(launching))
         except asyncio.CancelledError:
-            launching.add_done_callback(_discard)
+            if not launching.cancel():
+                launching.add_done_callback(_discard)
             raise
         child = cls(sandbox, limits, launched)
         try:
@@ -224,13 +225,13 @@ class Child:
         self.kill(Reason.TIMEOUT, sentence)
 
     def _kill_all(self) -> None:
-        """The group, the first process of the namespace (all others end with it), and the one that we started."""
-        if self._launched.group:
-            self._launched.group.kill()
-        for descriptor in (self._first, self._process):
-            if descriptor is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        """The first process of the namespace: all others end with it, and bubblewrap, which waits for it, as well.
+
+        Before it is known, or without a namespace, the process that we started. bubblewrap is not killed with the rest: it
+        has to reap the first process, which else would be left to the machine's init.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process if self._first is None else self._first, signal.SIGKILL)
 
     def _process_ended(self) -> None:
         self._loop.remove_reader(self._process)
@@ -239,7 +240,8 @@ class Child:
         self._finishing = self._loop.create_task(self._finish())
 
     async def _finish(self) -> None:
-        self._kill_all()  # what it left running
+        if self._launched.group:
+            self._launched.group.kill()  # what was being started when the rest was killed
         if self._first is not None:
             await self._ended(self._first)
         with contextlib.suppress(TimeoutError):
