@@ -97,7 +97,7 @@ class Deviation:
             self.shift, self.total, self.squares = value, 0, 0
         self.count += 1
         self.total += value - self.shift
-        self.squares += (value - self.shift) ** 2
+        self.squares += (value - self.shift) * (value - self.shift)
 
     def remove(self, value: Any) -> None:
         value = numeric(value)
@@ -105,7 +105,7 @@ class Deviation:
             return
         self.count -= 1
         self.total -= value - self.shift
-        self.squares -= (value - self.shift) ** 2
+        self.squares -= (value - self.shift) * (value - self.shift)
 
     def merge(self, other: Deviation) -> None:
         if not other.count:

@@ -54,6 +54,7 @@ class Namespace(dict[str, Any]):
             "contains",
             "nth",
             "slot_of",
+            "times",
             "truth",
             "numeric",
             "FAILURES",
@@ -123,6 +124,8 @@ class Generator:
             case ast.Unary("-", operand):
                 return f"(-{self._number(operand)})"
             case ast.Binary(operator, left, right) if operator in _ARITHMETIC:
+                if operator == "*":
+                    return f"times({self._number(left)}, {self._number(right)})"
                 return f"({self._number(left)} {operator} {self._number(right)})"
             case ast.IsNull(operand):
                 return self._is_null(self.value(operand), operand)

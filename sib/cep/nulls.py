@@ -15,6 +15,9 @@ from sib.query import geo
 FAILURES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What Python's operators raise where the language says null."""
 
+WHOLE_MAX = 2**63 - 1
+"""Greatest whole number that a product may be."""
+
 TEXT_CHARACTERS_MAX = 65_536
 """Longest text that ``concat`` makes; more is null."""
 
@@ -59,10 +62,16 @@ def _numeric(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 add = _numeric(lambda a, b: a + b)
 subtract = _numeric(lambda a, b: a - b)
-multiply = _numeric(lambda a, b: a * b)
+multiply = _numeric(lambda a, b: times(a, b))
 divide = _numeric(lambda a, b: a / b)
 modulo = _numeric(lambda a, b: a % b)
 negate = _numeric(lambda a: -a)
+
+
+def times(a: Any, b: Any) -> Any:
+    """The product of two numbers; a whole one beyond 64 bits becomes a float, so that numbers cannot grow without bound."""
+    product = a * b
+    return product if -WHOLE_MAX <= product <= WHOLE_MAX or isinstance(product, float) else float(product)
 
 
 def equal(a: Any, b: Any) -> bool | None:

@@ -18,6 +18,9 @@ from sib.cep.operators.base import BY_TIME, Out
 Told = tuple[int, Out]
 """When an output gets out, and the output."""
 
+PERIODS_MAX = 10_000
+"""Periods of ``output snapshot`` told in one step of time; what a leap of time would make beyond is counted, left out."""
+
 _NEVER = 2**62
 
 
@@ -104,11 +107,18 @@ class Rate:
 
     def _let_time_pass(self, now: int, told: list[Told]) -> None:
         state = self.state
+        periods = 0
         while state["due"] is not None and state["due"] <= now:
             due = state["due"]
             if self._kind == "snapshot":
+                periods += 1
+                every_ms = (self._rate.every_ms if self._rate else None) or 1
+                if periods > PERIODS_MAX and due + every_ms <= now:  # time made a great leap
+                    state["due"] = due + (now - due) // every_ms * every_ms
+                    self._limits.dropped["periods"] += (now - due) // every_ms
+                    continue
                 told += [(due, (due, BY_TIME, n, out[3], out[4])) for n, out in enumerate(state["groups"].values())]
-                state["due"] = due + ((self._rate.every_ms if self._rate else None) or 1)
+                state["due"] = due + every_ms
                 continue
             told += [(due, out) for out in (state["groups"].values() if self._kind == "last" else state["held"])]
             state["groups"], state["held"], state["due"] = {}, [], None

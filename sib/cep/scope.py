@@ -134,7 +134,8 @@ class Scope:
                 return source, source
             parts = [f"({b.variable}, {b.layout.slot(EVERYTHING)[0]})" for b in slots]
             self.namespace["merged"] = merged
-            source = f"(merged({tuple_source(parts)}),)"
+            keys = [f"{path.name!r}: {self.resolve(path).safe}" for path in self.partition_paths]
+            source = f"({{{', '.join([*keys, f'**merged({tuple_source(parts)})'])}}},)"
             return source, source
         fast = tuple_source([generator.value(column.expression) for column in self.columns])
         return fast, tuple_source([generator.safe(column.expression) for column in self.columns])

@@ -5,6 +5,7 @@ Start with :func:`check`. Without declared streams unknown streams and attribute
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from sib.cep.language.expressions import ExpressionChecker, Names
 from sib.cep.language.functions import AGGREGATES, WINDOWS
 from sib.cep.language.shapes import check_input
 from sib.cep.streams import Declaration, StreamTypes
+
+HOP_PANES_MAX = 10_000
+"""Panes (greatest common divisor of size and step) in one ``hop`` window."""
 
 CASCADE_DEPTH_MAX = 8
 """Rules in a row that read each other's outputs."""
@@ -125,6 +129,12 @@ class _RuleChecker:
             if not is_right:
                 what = {"path": "an attribute", "duration": "a duration above 0", "count": "a whole number above 0"}
                 self._report(argument.position, f"here {window.name} takes {what[wanted]}")
+        numbers = [argument.value for argument in window.arguments if isinstance(argument, ast.Const)]
+        is_sound = len(numbers) == 2 and all(isinstance(number, int) and number > 0 for number in numbers)
+        if window.name == "hop" and is_sound and numbers[0] // math.gcd(*numbers) > HOP_PANES_MAX:
+            self._report(
+                window.position, f"size and step of hop have more than {HOP_PANES_MAX} parts: take rounder ones"
+            )
         if kind == "join" and window.name not in ("time", "length", "unique"):
             self._report(window.position, "the sides of a join take the windows time, length and unique")
         if self._rule.out_kind != "current" and window.name in ("timebatch", "lengthbatch", "session", "hop"):

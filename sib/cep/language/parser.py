@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import lark
 
@@ -22,8 +24,11 @@ RULES_TEXT_CHARACTERS_MAX = 1_000_000
 RULE_CHARACTERS_MAX = 20_000
 """Characters in one rule; more is refused, which also bounds the depth of its expressions."""
 
-NESTING_MAX = 60
-"""Brackets inside brackets; more is refused."""
+NESTING_MAX = 30
+"""Brackets inside brackets, and ``not`` or ``-`` in a row of brackets; more is refused."""
+
+DEPTH_MAX = 100
+"""Depth of an expression, whatever makes it deep; more is refused."""
 
 RULES_MAX = 10_000
 """Rules in one text; more is refused."""
@@ -74,19 +79,40 @@ def parse_expression(text: str) -> Expression:
         CepSyntaxError: With line and column in the text.
     """
     tree = _parse(text, "expression", Position(1, 1), text)
-    expression: Expression = TreeReader(Position(1, 1)).transform(tree)
+    expression: Expression = _read(tree, TreeReader(Position(1, 1)), Position(1, 1))
     return expression
 
 
 def _parse_rule(piece: str, position: Position, number: int, text: str) -> Rule:
     tree = _parse(piece, "rule", position, text)
+    rule: Rule = _read(tree, TreeReader(position, number, piece.strip()), position)
+    return rule
+
+
+def _read(tree: lark.Tree[lark.Token], reader: TreeReader, position: Position) -> Any:
     try:
-        rule: Rule = TreeReader(position, number, piece.strip()).transform(tree)
+        node = reader.transform(tree)
     except lark.exceptions.VisitError as error:
         if isinstance(error.orig_exc, CepSyntaxError):
             raise error.orig_exc from None
         raise
-    return rule
+    if _is_too_deep(node):
+        raise CepSyntaxError([Problem(position, f"an expression of more than {DEPTH_MAX} levels: split the rule")])
+    return node
+
+
+def _is_too_deep(node: Any) -> bool:
+    """Whether frozen data are nested deeper than ``DEPTH_MAX``; does not recur itself."""
+    pending = [(node, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > DEPTH_MAX:
+            return True
+        if isinstance(item, tuple):
+            pending += [(inner, depth) for inner in item]
+        elif is_dataclass(item):
+            pending += [(getattr(item, field.name), depth + 1) for field in fields(item)]
+    return False
 
 
 def _parse(piece: str, start: str, position: Position, text: str) -> lark.Tree[lark.Token]:
@@ -125,7 +151,7 @@ def _depth(text: str) -> int:
         depth += (part in "([") - (part in ")]")
         signs += part == "-" or len(re.findall(r"\bnot\b|!", part, re.IGNORECASE))
         deepest = max(deepest, depth)
-    return max(deepest, signs // 5)
+    return max(deepest, signs // 10)
 
 
 def position_of(text: str, offset: int) -> Position:

@@ -11,6 +11,9 @@ from sib.cep.errors import CepSyntaxError
 from sib.cep.language import ast
 from sib.cep.language.durations import parse_duration_ms
 
+TERMS_MAX = 20
+"""Terms in one row of ``+ -`` or ``* / %``."""
+
 _COMPARISONS = {"=": "==", "<>": "!="}
 
 Children = list[Any]
@@ -101,19 +104,26 @@ class TreeReader(lark.Transformer[lark.Token, Any]):
         return ast.Call(name.lower(), arguments, self._at(meta))
 
     def arithmetic(self, meta: Any, children: Children) -> ast.Expression:
-        return self._chain(meta, children)
-
-    def or_(self, meta: Any, children: Children) -> ast.Expression:
-        return self._chain(meta, children, "or")
-
-    def and_(self, meta: Any, children: Children) -> ast.Expression:
-        return self._chain(meta, children, "and")
-
-    def _chain(self, meta: Any, children: Children, operator: str | None = None) -> ast.Expression:
+        if len(children) > 2 * TERMS_MAX:
+            raise self._error(self._at(meta), f"more than {TERMS_MAX} terms in a row: put some into brackets")
         result: ast.Expression = children[0]
         for index in range(1, len(children), 2):
-            result = ast.Binary(operator or str(children[index]), result, children[index + 1], self._at(meta))
+            result = ast.Binary(str(children[index]), result, children[index + 1], self._at(meta))
         return result
+
+    def or_(self, meta: Any, children: Children) -> ast.Expression:
+        return self._balanced("or", children[::2], self._at(meta))
+
+    def and_(self, meta: Any, children: Children) -> ast.Expression:
+        return self._balanced("and", children[::2], self._at(meta))
+
+    def _balanced(self, operator: str, parts: list[ast.Expression], position: ast.Position) -> ast.Expression:
+        """A long row of conditions as a tree that is not deep."""
+        if len(parts) == 1:
+            return parts[0]
+        middle = (len(parts) + 1) // 2
+        left, right = (self._balanced(operator, half, position) for half in (parts[:middle], parts[middle:]))
+        return ast.Binary(operator, left, right, position)
 
     def not_(self, meta: Any, children: Children) -> ast.Unary:
         return ast.Unary("not", children[-1], self._at(meta))

@@ -18,6 +18,9 @@ from sib.cep.operators.base import BY_TIME, Operator, Out, frozen_key
 from sib.cep.operators.filters import Prefilter
 from sib.cep.scope import Scope
 
+FIRINGS_MAX = 100_000
+"""Firings of ``every not`` in one step of time; what a leap of time would make beyond is counted and left out."""
+
 _NEVER = 2**62
 
 
@@ -134,6 +137,7 @@ class Absence(Operator):
     def _fire(self, now: int, outs: list[Out]) -> int:
         """Tell the keys whose deadline has come; the next deadline."""
         deadlines, last = self.state["deadlines"], self.state["last"]
+        told = 0
         while deadlines and deadlines[0][0] <= now:
             deadline, number, key = heapq.heappop(deadlines)
             seen, arrival, event = last[key]
@@ -141,7 +145,12 @@ class Absence(Operator):
                 heapq.heappush(deadlines, (seen + self._duration, arrival, key))
                 continue
             if self._is_every:
-                heapq.heappush(deadlines, (deadline + self._duration, number, key))
+                following = deadline + self._duration
+                told += 1
+                if told > FIRINGS_MAX and following <= now:  # time made a great leap: do not tell each silence in it
+                    self.limits.dropped["firings"] += (now - following) // self._duration
+                    following += (now - following) // self._duration * self._duration
+                heapq.heappush(deadlines, (following, number, key))
             else:
                 self.state["mute"].add(key)
             self._tell(outs, deadline, number, key, event)

@@ -102,3 +102,9 @@ def test_naive_absence(run, steps, duration, is_every, batch):
     got = told(run(rule, given_events, until=until, batch=batch))
     assert sorted(got) == sorted(wanted)
     assert [moment for moment, _, _ in got] == sorted(moment for moment, _, _ in got)
+
+
+def test_select_star_gives_the_key_and_the_last_event(run):
+    rule = "from not S for 10 ms partition by k in Known.id select * insert into T"
+    outputs = run(rule, [("S", 0, {"k": "a", "v": 7})], until=30, tables={"Known": [{"id": "never"}]})
+    assert [data for _, _, data in outputs] == [{"k": "never"}, {"k": "a", "v": 7}]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sib.cep import compile_rules
+from sib.cep import CepSyntaxError, compile_rules
 from sib.cep.limits import parse_bytes
 from sib.cep.tables import TABLE_ROWS_MAX, Table
 from sib.errors import LimitError
@@ -139,3 +139,33 @@ def test_many_filters_with_equalities_give_what_each_gives_alone(run):
     together = run(";".join(rules), events)
     for number, rule in enumerate(rules):
         assert [o for o in together if o[0] == f"T{number}"] == run(rule, events)
+
+
+def test_a_leap_of_time_does_not_tell_every_silence_in_it():
+    engine = compile_rules("from every not S for 1 ms select eventTime() as t insert into T")
+    engine.send("S", 0, {})
+    assert len(engine.advance(10**12)) < 200_000
+    assert dropped(engine)["firings"] > 10**11
+    assert [output.ts_ms for output in engine.advance(10**12 + 2)] == [10**12 + 1, 10**12 + 2]
+
+
+def test_a_leap_of_time_does_not_tell_every_snapshot_in_it():
+    engine = compile_rules("from S select v output snapshot every 1 ms insert into T")
+    engine.send("S", 0, {"v": 1})
+    assert len(engine.advance(10**12)) < 20_000
+    assert len(engine.advance(10**12 + 2)) == 2
+
+
+def test_long_rows_of_conditions_are_no_problem_and_deep_expressions_are_refused():
+    many = " or ".join(f"v = {n}" for n in range(1_000))
+    assert len(compile_rules(f"from S[{many}] select v insert into T").send("S", 0, {"v": 999})) == 1
+    for condition in ("+".join("v" * 100) + " > 1", "not " * 400 + "v = 1", "-" * 400 + "v > 1"):
+        with pytest.raises(CepSyntaxError):
+            compile_rules(f"from S[{condition}] select v insert into T")
+    deep = "(" * 29 + "v" + " + 1) * 2 - v" * 29
+    assert compile_rules(f"from S select {deep} as x insert into T").send("S", 0, {"v": 1})
+
+
+def test_a_hop_has_a_bound_of_panes():
+    with pytest.raises(CepSyntaxError, match="rounder"):
+        compile_rules("from S#hop(1 day, 7 ms) select count() as n insert into T")

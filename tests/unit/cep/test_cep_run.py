@@ -152,8 +152,9 @@ def test_blank_lines_and_an_empty_file_are_fine(run_files):
 
 
 def test_large_numbers_and_odd_values_can_be_printed(run_files):
-    rules = "from S select v * v as w, t insert into T"
-    assert run_files(rules, [event(1, v=2**40, t=[1])])[1][0]["data"] == {"w": 2**80, "t": [1]}
+    rules = "from S select v * v as w, v + v as s, t insert into T"
+    data = run_files(rules, [event(1, v=2**63, t=[1])])[1][0]["data"]
+    assert data == {"w": 2.0**126, "s": 2**64, "t": [1]}
 
 
 def test_a_whole_float_is_a_time(run_files):

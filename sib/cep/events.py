@@ -1,0 +1,108 @@
+"""CEP events and rules as Sofia2's console has them: an ontology with ticked attributes, and three boxes.
+
+An event makes a stream of an ontology: its name in capitals, with attributes ``ONTOLOGY__ATTRIBUTE``.
+Source: Sofia2 console, "Mis Eventos CEP" and "Mis Reglas CEP".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sib.cep import nulls
+
+_NUMBER_TYPES = frozenset({"number", "integer"})
+_TYPES = {"string": "string", "boolean": "bool"}
+
+
+@dataclass(frozen=True, slots=True)
+class EventDefinition:
+    """A CEP event.
+
+    Attributes:
+        name: Identification; the stream is called this in capitals, and rules may spell it as they like.
+        ontology: The ontology whose instances are the events.
+        attributes: Path of each ticked attribute in the instance (dots, numbers for places in arrays) to its JSON Schema
+            type; an unknown type makes the attribute a text.
+        time_path: The attribute that holds the event time (a date, or ms since 1970); None = the time of insertion.
+    """
+
+    name: str
+    ontology: str
+    attributes: Mapping[str, str]
+    time_path: str | None = None
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream."""
+        return self.name.upper()
+
+    def names(self) -> dict[str, str]:
+        """Path to attribute name: ``ONTOLOGY__FIELD``, with the whole path where two fields have the same end."""
+        ends = [path.rsplit(".", 1)[-1].upper() for path in self.attributes]
+        prefix = self.ontology.upper()
+        return {
+            path: f"{prefix}__{end if ends.count(end) == 1 else path.upper().replace('.', '_')}"
+            for path, end in zip(self.attributes, ends, strict=True)
+        }
+
+    def types(self) -> dict[str, str]:
+        """Attribute name to type, as :func:`sib.cep.compile_rules` takes the attributes of a stream."""
+        return {
+            name: "number" if self.attributes[path] in _NUMBER_TYPES else _TYPES.get(self.attributes[path], "string")
+            for path, name in self.names().items()
+        }
+
+    def event(self, document: Mapping[str, Any], inserted_ms: int) -> tuple[str, int, dict[str, Any]]:
+        """An instance as (stream, event time in ms, attributes). Missing and ill-typed attributes are null.
+
+        The instance may be stored (with BSON values). A missing or impossible event time is the time of insertion.
+        """
+        types = self.types()
+        attributes = {
+            name: _typed(nulls.dig(document, _parts(path)), types[name]) for path, name in self.names().items()
+        }
+        ts = milliseconds(nulls.dig(document, _parts(self.time_path))) if self.time_path else None
+        return self.stream, inserted_ms if ts is None else ts, attributes
+
+
+def _parts(path: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
+
+
+def _typed(value: Any, kind: str) -> Any:
+    match kind:
+        case "number":
+            return value if nulls.is_number(value) else milliseconds(value) if isinstance(value, datetime) else None
+        case "bool":
+            return value if isinstance(value, bool) else None
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value if isinstance(value, str) else None
+
+
+def milliseconds(value: Any) -> int | None:
+    """A date (naive = UTC) or a number as milliseconds since 1970; None for anything else."""
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return round(aware.timestamp() * 1000)
+    return int(value) if nulls.is_number(value) and abs(value) < 2**53 else None
+
+
+def rule_of_boxes(from_box: str, select_box: str, insert_box: str) -> str:
+    """The rule that the console's three boxes make; each may or may not begin with its own keyword."""
+    return (
+        f"from {_without(from_box, 'from')}\nselect {_without(select_box, 'select')}\n"
+        f"insert into {_without(insert_box, 'insert', 'into')}"
+    )
+
+
+def _without(box: str, *keywords: Sequence[str] | str) -> str:
+    text = box.strip().rstrip(";").strip()
+    for keyword in keywords:
+        head = text.split(None, 1)
+        if head and head[0].casefold() == keyword and len(head) > 1:
+            text = head[1]
+    return text
