@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -52,8 +53,11 @@ class Output:
 
 def alarm_id(identity: tuple[str, int], ts_ms: int, stream: str, data: Mapping[str, Any], repeat: int) -> str:
     """The id of an output of the rule and version of ``identity``."""
-    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    text = orjson.dumps([*identity, ts_ms, stream, data, repeat], default=str, option=options)
+    parts = [*identity, ts_ms, stream, data, repeat]
+    try:
+        text = orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a whole number beyond 64 bits
+        text = json.dumps(parts, default=str, sort_keys=True).encode()
     return blake2b(text, digest_size=ALARM_ID_BYTES).hexdigest()
 
 
