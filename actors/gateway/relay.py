@@ -78,7 +78,9 @@ class GatewayRelay:
     async def forget(self, session_keys: list[str]) -> None:
         self._put(None, "forget", session_keys)
 
-    async def command(self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]) -> None:
+    async def command(
+        self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]
+    ) -> None:
         self._put(None, "command", kp, instance, command_type, args)
 
     async def reload(self) -> int:

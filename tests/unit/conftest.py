@@ -10,7 +10,7 @@ class _NoRay(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == "ray" or name.startswith("ray."):
             raise ImportError("unit tests must not import Ray: move the test to tests/integration")
-        return None
+        return
 
 
 @pytest.fixture(autouse=True)
