@@ -93,6 +93,7 @@ def run_files(
         form = _json_lines if as_json else _readable_lines
         _run(engine, events, until_ms, lambda results: out.write(form(results)))
         out.flush()
+        _print_dropped(engine, errors)
     except CepSyntaxError as error:
         _print_problems(rules, error, errors)
         return WRONG_INPUT
@@ -275,6 +276,13 @@ def _readable_lines(results: Sequence[Result]) -> bytes:
         data = json.dumps(value["data"], ensure_ascii=False)
         lines.append(f"{value['ts']}  {value['stream']} (rule {value['rule']})  {data}\n".encode())
     return b"".join(lines)
+
+
+def _print_dropped(engine: Engine, errors: TextIO) -> None:
+    for rule, counts in engine.counters().items():
+        dropped = ", ".join(f"{what} {count}" for what, count in counts.items() if what != "held")
+        if dropped:
+            print(f"rule {rule} dropped: {dropped}", file=errors)
 
 
 def _print_problems(file: str, error: CepSyntaxError, errors: TextIO) -> None:

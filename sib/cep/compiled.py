@@ -59,7 +59,8 @@ class CompiledRule:
         source = "lambda row: dict(row[0])" if self.is_star else f"lambda row: {{{items}}}"
         self.data: Callable[[tuple[Any, ...]], dict[str, Any]] = eval(source)  # noqa: S307 - names are quoted
         """The data of an output row."""
-        self.rate = Rate(rule.rate, self.limits, has_having=rule.select.having is not None)
+        is_edge = rule.select.having is not None and self.operator.tells_edges
+        self.rate = Rate(rule.rate, self.limits, is_edge=is_edge)
         self.dedupe = self._make_dedupe()
         self.is_simple = self.rate.is_open and self.dedupe is None
         self.change_table: Callable[[dict[str, Any]], None] | None = None

@@ -27,11 +27,11 @@ _NEVER = 2**62
 class Rate:
     """The gate of one rule. ``state`` is plain data for the snapshot."""
 
-    def __init__(self, rate: ast.Rate | None, limits: Limits, *, has_having: bool) -> None:
+    def __init__(self, rate: ast.Rate | None, limits: Limits, *, is_edge: bool) -> None:
         self._rate = rate
         self._limits = limits
         self._kind = rate.kind if rate else ""
-        if self._kind == "change" and has_having:
+        if self._kind == "change" and is_edge:
             self._kind = ""  # the operator itself tells only when having turns true
         self.state: dict[str, Any] = {"due": None, "held": [], "count": 0, "groups": {}}
 

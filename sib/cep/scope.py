@@ -122,7 +122,7 @@ class Scope:
         having = self.rule.select.having
         if having is None:
             return None
-        return substitute(having, {column.name: column.expression for column in self.columns if column.is_named})
+        return substitute(having, {column.name: column.expression for column in self.columns if column.name})
 
     def row_sources(self, generator: Generator) -> tuple[str, str]:
         """Fast and safe source of an output row."""

@@ -234,10 +234,12 @@ def _chain_sources(chain: ast.Chain) -> Iterable[tuple[ast.Source, str | None]]:
 
 def _check_cascades(rules: Sequence[ast.Rule], report: Report) -> None:
     """Refuse rules that feed themselves, directly or through others, and cascades that are too deep."""
-    readers = {rule.number: {source.name.casefold() for source, _ in _sources(rule)} for rule in rules}
+    readers: dict[str, list[ast.Rule]] = {}
+    for rule in rules:
+        for stream in dict.fromkeys(source.name.casefold() for source, _ in _sources(rule)):
+            readers.setdefault(stream, []).append(rule)
     feeds = {
-        rule.number: [other for other in rules if {rule.target.casefold(), _late_name(rule)} & readers[other.number]]
-        for rule in rules
+        rule.number: [*readers.get(rule.target.casefold(), ()), *readers.get(_late_name(rule), ())] for rule in rules
     }
     targets = {rule.number: rule.target for rule in rules}
     depths: dict[int, int] = {}
@@ -249,6 +251,8 @@ def _check_cascades(rules: Sequence[ast.Rule], report: Report) -> None:
                 names = " -> ".join(targets[number] for number in (*circle, rule.number))
                 report(rule.position, f"these rules feed themselves: {names}")
             return 0
+        if len(path) > CASCADE_DEPTH_MAX:
+            return 1
         if rule.number not in depths:
             depths[rule.number] = 1 + max(
                 (depth(other, (*path, rule.number)) for other in feeds[rule.number]), default=0

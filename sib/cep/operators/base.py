@@ -35,6 +35,9 @@ class Operator:
     takes_late: bool = False
     """Whether a late event may still enter (``late='accept'``)."""
 
+    tells_edges: bool = False
+    """Whether the operator itself does ``output on change`` for rules with having."""
+
     reads_all: bool = False
     """Whether events that fail the filter matter (sequences), so that no index may keep them away."""
 

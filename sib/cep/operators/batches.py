@@ -23,6 +23,7 @@ class _Batches(Operator):
     """Base: filters, groups, and the edge of ``output on change``."""
 
     has_timers = True
+    tells_edges = True
 
     def __init__(self, scope: Scope, filters: Sequence[ast.Expression], key_paths: Sequence[ast.Path]) -> None:
         super().__init__(scope)

@@ -26,6 +26,8 @@ class General(Operator):
     window has one queue per partition; a unique window holds one item per partition and unique key.
     """
 
+    tells_edges = True
+
     def __init__(
         self, scope: Scope, window: SlidingWindow, filters: Sequence[ast.Expression], key_paths: Sequence[ast.Path]
     ) -> None:

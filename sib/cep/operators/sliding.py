@@ -40,6 +40,7 @@ class Sliding(Operator):
     """Aggregates over a sliding window, per group, one output per event."""
 
     takes_late = True
+    tells_edges = True
 
     def __init__(
         self, scope: Scope, window: SlidingWindow, filters: Sequence[ast.Expression], key_paths: Sequence[ast.Path]

@@ -135,3 +135,8 @@ def test_compile_tells_all_problems_at_once():
         compile_rules("from S[foo(v) > 1 and bar() = 2] select v insert into T; from not X select k insert into Y")
     assert len(caught.value.problems) == 3
     assert "1:8: there is no function foo" in caught.value.message
+
+
+def test_a_very_long_cascade_is_refused_and_nothing_more():
+    text = ";".join(f"from R{n} select x insert into R{n + 1}" for n in range(1_500))
+    assert [message[:17] for _, _, message in found(text)] == ["more than 8 rules"]

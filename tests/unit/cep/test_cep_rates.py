@@ -81,3 +81,8 @@ def test_dedupe_tells_a_value_once_in_its_time(run):
 def test_outputs_of_a_rate_feed_other_rules(run):
     rules = "from S select v output last every 3 events insert into M; from M[v > 3] select v insert into T"
     assert [o for o in run(rules, stream(range(7))) if o[0] == "T"] == [("T", 5, {"v": 5})]
+
+
+def test_on_change_of_a_pattern_tells_other_values_only(run):
+    rule = "from every a=S -> b=S[v > a.v] select b.v as v having v > 1 output on change insert into T"
+    assert values(run(rule, stream([0, 2, 0, 2, 0, 3]))) == [2, 3]

@@ -216,3 +216,8 @@ def test_the_command_line(write):
     assert cep.main(["check", rules]) == 0
     with pytest.raises(ValueError, match="NAME=FILE"):
         cep.table_option("nothing")
+
+
+def test_what_was_dropped_is_told_on_standard_error(run_files):
+    status, values, message = run_files("from S select v insert into T", [event(5), event(3), event(6)])
+    assert (status, len(values), message) == (0, 2, "rule 1 dropped: late 1\n")

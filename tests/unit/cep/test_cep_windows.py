@@ -287,3 +287,8 @@ def test_groups_by_values_that_cannot_be_keys(run, key):
     events = [("S", n, {"k": key, "v": n}) for n in range(2)]
     outputs = run("from S#time(1 min) select k, count() as n group by k insert into T", events)
     assert [data for _, _, data in outputs] == [{"k": key, "n": 1}, {"k": key, "n": 2}]
+
+
+def test_having_may_use_a_column_without_as(run):
+    events = [("S", n, {"v": n}) for n in range(3)]
+    assert run("from S#length(5) select count() having count > 2 insert into T", events) == [("T", 2, {"count": 3})]
