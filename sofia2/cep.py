@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,9 @@ def run_files(
         _run(engine, events, until_ms, lambda results: out.write(form(results)))
         out.flush()
         _print_dropped(engine, errors)
+    except BrokenPipeError:  # whoever reads the outputs has had enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the interpreter flushes it at its end
+        return DONE
     except CepSyntaxError as error:
         _print_problems(rules, error, errors)
         return WRONG_INPUT

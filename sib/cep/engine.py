@@ -367,6 +367,10 @@ class Engine:
         if table is None:
             return
         table.replace(rows)
+        self.watch_tables()
+
+    def watch_tables(self) -> None:
+        """Arm the absences of keys that a table has got since they were armed last."""
         newest = self.newest_ms
         for rule in self.rules:
             if isinstance(rule.operator, Absence) and rule.is_started and newest is not None:

@@ -60,6 +60,7 @@ def _restore(engine: Engine, state: Mapping[str, Any]) -> list[str]:
     for name, rows in state["tables"].items():
         if name in engine.tables:
             engine.tables[name].replace(decode_state(rows))
+    engine.watch_tables()
     return fresh
 
 

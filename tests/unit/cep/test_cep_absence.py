@@ -108,3 +108,13 @@ def test_select_star_gives_the_key_and_the_last_event(run):
     rule = "from not S for 10 ms partition by k in Known.id select * insert into T"
     outputs = run(rule, [("S", 0, {"k": "a", "v": 7})], until=30, tables={"Known": [{"id": "never"}]})
     assert [data for _, _, data in outputs] == [{"k": "never"}, {"k": "a", "v": 7}]
+
+
+def test_keys_that_a_table_got_while_the_engine_was_down_are_armed_at_its_restart():
+    rule = RULE.replace("partition by k", "partition by k in Known.id")
+    engine = compile_rules(rule, tables={"Known": [{"id": "a"}]})
+    engine.send("S", 0, {"k": "a"})
+    engine.send("S", 5, {"k": "a"})
+    restarted = compile_rules(rule, tables={"Known": [{"id": "a"}, {"id": "new"}]})
+    assert restarted.restore(engine.snapshot()) == []
+    assert [(output.ts_ms, output.data["k"]) for output in restarted.advance(30)] == [(15, "a"), (15, "new")]
