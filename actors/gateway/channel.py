@@ -210,11 +210,21 @@ class Channel:
                 self.abort()
                 return
             answer = Answer(error=error)
-        slot.finish(format_answer(request, answer))
+        slot.finish(self._formatted(request, answer))
         slot.is_acknowledged = True
         self._is_running = False
         self.drain()
         self._release()
+
+    def _formatted(self, request: Request, answer: Answer) -> bytes:
+        """The answer's frame; one that cannot be printed is our own fault and must not hang the connection."""
+        try:
+            return format_answer(request, answer)
+        except Exception as error:
+            self.gateway.log_failure(request, error)
+            return format_answer(
+                request, Answer(error=SibError("the platform failed at this answer; its log says why"))
+            )
 
     def _close_slot(self, slot: Slot, out: bytes) -> None:
         slot.out = out

@@ -11,7 +11,7 @@ from actors.gateway import channel as module
 from actors.gateway.channel import Channel
 from actors.metrics import GatewayMetrics
 from sib.errors import AuthenticationError, InvalidInstanceError, StoreUnavailableError
-from sib.ssap.answers import Answer, InsertAnswerTemplate, Text
+from sib.ssap.answers import Answer, InsertAnswerTemplate, Json, Text
 from sib.ssap.cipher import decipher, encipher
 from sib.ssap.messages import MessageType
 
@@ -190,6 +190,19 @@ async def test_the_fast_answer_is_the_usual_one(gateway, transport, channel):
     answer = json.loads(transport.out[-1][1])
     assert answer["messageId"] is None
     assert json.loads(answer["body"])["data"] == f'{{"_id":ObjectId("{ID.decode()}")}}'
+
+
+async def test_an_answer_that_cannot_be_printed_does_not_hang_the_connection(gateway, transport, channel):
+    gateway.failures = []
+    gateway.log_failure = lambda request, error: gateway.failures.append(error)
+    channel.receive(frame("QUERY", 1), "t1")
+    channel.receive(frame("QUERY", 2), "t2")
+    await turns(gateway)
+    await finish(gateway, answer=Answer(Json(object())))
+    await finish(gateway)
+    bodies = [json.loads(json.loads(text)["body"]) for kind, text in transport.out if kind == "answer"]
+    assert [(body["ok"], body["errorCode"]) for body in bodies] == [(False, "OTHER"), (True, None)]
+    assert len(gateway.failures) == 1
 
 
 async def test_another_request_waits_for_all_before_it_and_all_behind_it_wait(gateway, transport, channel):
