@@ -247,6 +247,8 @@ def hdfs(tmp_path_factory):
     if given:
         yield {url.partition(":")[0]: url for url in given.split()}
         return
+    if os.environ.get("SOFIA2_TEST_HDFS") != "1" and not os.environ.get("SOFIA2_TEST_HDFS_URLS"):
+        pytest.skip("HDFS: the history is work in progress; its tests on HDFS run with SOFIA2_TEST_HDFS=1")
     missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"HDFS needs {' and '.join(missing)}")

@@ -41,6 +41,8 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """An HDFS of this module alone: it is killed and frozen."""
+    if os.environ.get("SOFIA2_TEST_HDFS") != "1" and not os.environ.get("SOFIA2_TEST_HDFS_URLS"):
+        pytest.skip("HDFS: the history is work in progress; its tests on HDFS run with SOFIA2_TEST_HDFS=1")
     missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"HDFS needs {' and '.join(missing)}")
