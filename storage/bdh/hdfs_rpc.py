@@ -1,7 +1,8 @@
 """History on HDFS through its own protocol (hdfs-native, without a JVM).
 
 That library waits for ever for a NameNode that is frozen, so every call runs on an event loop of our own under a time
-limit. After a limit was reached the connection is given up and the next call makes a new one.
+limit. Its objects are never let go while a server may owe them an answer: that would wait for the answer without releasing
+Python, or cancel what other threads are reading. So a client is replaced seldom, and what is given up is kept.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import os
 import re
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,6 +33,10 @@ from storage.bdh.files import (
 
 READERS_KEPT = 256
 """Files whose block locations are remembered."""
+CLIENT_AGE_S = 60.0
+"""A client whose NameNode does not answer is replaced when it is older: its connection may be a dead one."""
+GIVEN_UP_MAX = 100
+"""Clients that are given up in one process; after that the last one stays."""
 
 _SETTINGS = {
     "dfs.client.socket-timeout": "3000",
@@ -52,6 +59,10 @@ _REFUSED = {
     "NSQuotaExceededException": "the name quota of the folder is used up",
 }
 Result = TypeVar("Result")
+
+
+_given_up: list[Any] = []
+_failed: deque[Any] = deque(maxlen=64)
 
 
 class _Loop:
@@ -84,6 +95,8 @@ class RpcFiles:
         self._root = address.root
         self._name_node = f"hdfs://{address.host}:{address.port}"
         self._client: AsyncClient | None = None
+        self._client_since = 0.0
+        self._is_owed = False
         self._folders: set[str] = set()
         self._readers: dict[str, Any] = {}
         if address.user:
@@ -108,7 +121,8 @@ class RpcFiles:
             self._await(writer.close(), 3 * DATA_TIMEOUT_S, path)
         except SibError:
             # Closing a writer that failed would wait once more for what did not answer; the file is replaced next time.
-            self._client = None
+            _failed.append(writer)
+            self._is_owed = True
             raise
 
     def exists(self, path: str) -> bool:
@@ -143,7 +157,8 @@ class RpcFiles:
         try:
             return bytes(self._await(reader.read_range(offset, end - offset), timeout_s, path))
         except StoreUnavailableError:
-            self._readers.pop(path, None)
+            _failed.append(self._readers.pop(path, None))
+            self._is_owed = True
             raise
 
     def entries(self, folder: str) -> list[Entry]:
@@ -167,8 +182,14 @@ class RpcFiles:
         return f"bdh://{path}"
 
     def close(self) -> None:
-        self._client = None
-        self._readers.clear()
+        """Let go of a client that has had all its answers; one that has not is kept (see above)."""
+        if not self._is_owed:
+            self._readers.clear()
+            self._client = None
+        elif self._client is not None and len(_given_up) < GIVEN_UP_MAX:
+            _given_up.append((self._client, dict(self._readers)))
+            self._readers.clear()
+            self._client = None
         self._folders.clear()
 
     def _full(self, path: str) -> str:
@@ -183,7 +204,7 @@ class RpcFiles:
     def _call(self, call: Callable[[AsyncClient], Coroutine[Any, Any, Result]], path: str) -> Result:
         async def run() -> Result:
             if self._client is None:
-                self._client = AsyncClient(self._name_node, _SETTINGS)
+                self._client, self._client_since = AsyncClient(self._name_node, _SETTINGS), time.monotonic()
             return await call(self._client)
 
         result: Result = self._await(run(), CALL_TIMEOUT_S, path)
@@ -205,10 +226,24 @@ class RpcFiles:
         except FileExistsError:
             raise PartExistsError(f"The history has a file {path!r} already.") from None
         except TimeoutError:
-            self._client = None
+            self._is_owed = True
+            self._replace_client()
             raise StoreUnavailableError(f"HDFS at {self._name_node} does not answer: check that it runs.") from None
         except (OSError, RuntimeError) as error:
             raise self._translated(error, path) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            self._readers.clear()
+            raise StoreUnavailableError(f"The HDFS client failed inside ({error}); it is tried again.") from None
+
+    def _replace_client(self) -> None:
+        is_old = time.monotonic() - self._client_since > CLIENT_AGE_S
+        if self._client is not None and is_old and len(_given_up) < GIVEN_UP_MAX:
+            _given_up.append((self._client, dict(self._readers)))
+            self._readers.clear()
+            self._client = None
+            self._is_owed = False
 
     def _translated(self, error: Exception, path: str) -> SibError:
         text = str(error)
@@ -221,7 +256,6 @@ class RpcFiles:
         if "could only be written to 0" in text or "DataNode" in text:
             return StoreUnavailableError(f"HDFS at {self._name_node} has no DataNode that answers: check them.")
         if isinstance(error, OSError) or not name:
-            self._client = None
             return StoreUnavailableError(f"HDFS at {self._name_node} cannot be reached: {text[:200]}.")
         return StoreError(f"HDFS at {self._name_node} refused {path!r}: {name}.")
 
