@@ -50,6 +50,9 @@ _UNAVAILABLE = {
     "StandbyException": "its NameNode is on standby",
     "RetriableException": "its NameNode is starting",
     "NotReplicatedYetException": "its DataNodes have not stored the data yet",
+    "EOFException": "one of its servers has lost another",
+    "ConnectException": "one of its servers does not reach another",
+    "SocketTimeoutException": "one of its servers does not reach another",
     "LeaseExpiredException": "the file being written was taken away",
     "AlreadyBeingCreatedException": "another process is writing the same file",
 }

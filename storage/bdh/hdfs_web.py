@@ -28,6 +28,10 @@ _UNAVAILABLE = {
     "Failed to find datanode": "it has no DataNode that answers; check them",
     "No active": "it has no DataNode that answers; check them",
     "could only be written to 0": "it has no DataNode that answers; check them",
+    "EOFException": "its DataNode has lost its NameNode",
+    "java.net.": "its DataNode does not reach its NameNode",
+    "StandbyException": "its NameNode is on standby",
+    "RetriableException": "its NameNode is starting",
     "Could not obtain block": "it has no DataNode that answers; check them",
 }
 
@@ -117,7 +121,7 @@ class WebFiles:
         if name == "AccessControlException":
             return StoreError(f"HDFS at {self._address} refuses: the platform's user may not use the folder.")
         for part, advice in _UNAVAILABLE.items():
-            if part in text:
+            if part in text or part == name:
                 return StoreUnavailableError(f"HDFS at {self._address} cannot be used now: {advice}.")
         return StoreError(f"HDFS at {self._address} refused {path!r}: {text[:200]}.")
 

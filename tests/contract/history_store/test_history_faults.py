@@ -13,7 +13,6 @@ import pytest
 
 from sib.errors import StoreError, StoreUnavailableError
 from storage.bdh.files import open_files
-from storage.bdh.transfer import TransferResult
 
 HDFS = Path(__file__).parents[3] / "scripts/services/hdfs"
 BOUND_S = 40
@@ -79,33 +78,44 @@ def frozen(cluster, daemon):
         cluster(f"thaw-{daemon}")
 
 
-def works_again(files, name):
-    deadline = time.monotonic() + 60
+RECOVERY_S = 60
+
+
+def eventually(call):
+    """The result of a call that may fail for a while: HDFS itself needs seconds until a DataNode counts again."""
+    deadline = time.monotonic() + RECOVERY_S
     while True:
         try:
-            files.put(f"S/{name}", f"S/_tmp/{name}", DATA)
-            break
+            return call()
         except StoreUnavailableError:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-    assert files.read(f"S/{name}") == DATA
+
+
+def write(files, name):
+    eventually(lambda: files.put(f"S/{name}", f"S/_tmp/{name}", DATA))
+
+
+def reads(files, name):
+    return eventually(lambda: files.read(f"S/{name}")) == DATA
 
 
 @pytest.mark.parametrize("daemon", ["namenode", "datanode"])
 def test_frozen(cluster, files, daemon):
-    files.put("S/before", "S/_tmp/before", DATA)
+    write(files, "before")
     with frozen(cluster, daemon):
         with bounded():
             files.put("S/during", "S/_tmp/during", DATA)
         with bounded():
             files.read("S/before")
-    assert files.read("S/before") == DATA
-    works_again(files, "during")
+    assert reads(files, "before")
+    write(files, "during")
+    assert reads(files, "during")
 
 
 @pytest.mark.parametrize("daemon", ["namenode", "datanode"])
 def test_killed(cluster, files, daemon):
-    files.put("S/before", "S/_tmp/before", DATA)
+    write(files, "before")
     cluster(f"kill-{daemon}")
     try:
         with bounded():
@@ -114,12 +124,13 @@ def test_killed(cluster, files, daemon):
             files.read("S/before")
     finally:
         cluster(f"start-{daemon}")
-    works_again(files, "during")
-    assert files.read("S/before") == DATA
+    write(files, "during")
+    assert reads(files, "during")
+    assert reads(files, "before")
 
 
 def test_safe_mode_can_be_read_but_not_written(cluster, files):
-    files.put("S/before", "S/_tmp/before", DATA)
+    write(files, "before")
     cluster("dfsadmin", "-safemode", "enter")
     try:
         with bounded():
@@ -127,11 +138,12 @@ def test_safe_mode_can_be_read_but_not_written(cluster, files):
         assert files.read("S/before") == DATA
     finally:
         cluster("dfsadmin", "-safemode", "leave")
-    works_again(files, "during")
+    write(files, "during")
+    assert reads(files, "during")
 
 
 def test_a_folder_of_somebody_else(cluster, files, bdh_url):
-    files.put("S/mine", "S/_tmp/mine", DATA)
+    write(files, "mine")
     kind, _, rest = bdh_url.partition("://")
     other = open_files(f"{kind}://{os.environ.get('HADOOP_USER_NAME', 'somebody')}-else@{rest}")
     try:
@@ -149,12 +161,6 @@ def test_a_transfer_ends_with_an_error_and_goes_on_later(cluster, world):
     with frozen(cluster, "datanode"), bounded():
         world.transfer().run(DAY_2)
     assert world.store.count("S") == 500
-    deadline = time.monotonic() + 60
-    result = TransferResult()
-    while world.store.count("S") and time.monotonic() < deadline:
-        try:
-            result = world.transfer().run(DAY_2)
-        except StoreUnavailableError:
-            time.sleep(0.5)
+    result = eventually(lambda: world.transfer().run(DAY_2))
     assert world.history() == list(range(500))
-    assert result.n_resumed == 1
+    assert (result.n_resumed, result.n_moved) == (1, 500)
