@@ -253,7 +253,7 @@ def hdfs(tmp_path_factory):
     if missing:
         pytest.skip(f"HDFS needs {' and '.join(missing)}")
     script = ROOT / "scripts/services/hdfs"
-    port = 33000 + os.getpid() % 900 * 5
+    port = 18_000 + os.getpid() % 900 * 5
     environment = {**os.environ, "HDFS_DATA": str(tmp_path_factory.mktemp("hdfs")), "HDFS_PORT": str(port)}
     started = subprocess.run([script, "start"], env=environment, capture_output=True, text=True, timeout=300)
     if started.returncode == 0:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
 class Cluster:
     def __init__(self, folder):
-        self.environment = {**os.environ, "HDFS_DATA": str(folder), "HDFS_PORT": str(43_000 + os.getpid() % 900 * 5)}
+        self.environment = {**os.environ, "HDFS_DATA": str(folder), "HDFS_PORT": str(23_000 + os.getpid() % 900 * 5)}
         self.urls = {}
 
     def __call__(self, *arguments):
