@@ -21,6 +21,9 @@ class Topology:
     partitions: tuple[str, ...]
     query_workers: tuple[str, ...]
     serve_gateways: tuple[str, ...] = ()
+    cep_shards: tuple[str, ...] = ()
+    rule_runners: tuple[str, ...] = ()
+    process_runners: tuple[str, ...] = ()
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -73,7 +76,7 @@ class PlatformConfig:
 
     data: str
     bdc_url: str = field(repr=False)
-    """It may hold a password, as ``bdtr_url`` may: neither is ever shown."""
+    """It may hold a password, as ``bdtr_url`` and ``bdh_url`` may: none is ever shown."""
     bdtr_url: str = field(repr=False)
     topology: Topology
     listeners: tuple[Listener, ...]
@@ -82,6 +85,7 @@ class PlatformConfig:
     mqtt: dict[str, Any] = field(default_factory=dict)
     """Fields of ``MqttLimits``, with those of its ``queue`` as a map; what is not there is as by default."""
     is_loopback: bool = True
+    bdh_url: str = field(default="", repr=False)
 
     def partition_url(self, partition: str) -> str:
         """The database of one partition: on SQLite a file of its own below the BDTR folder."""

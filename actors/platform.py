@@ -46,9 +46,9 @@ class Platform:
         config, topology = self._config, self._config.topology
         # Whoever started us has started them, too; after a crash of ours they are found.
         spawn_all(config)
-        gateways = topology.mqtt_gateways + topology.http_gateways
-        others = (*topology.session_shards, *topology.partitions, *topology.query_workers)
-        await asyncio.gather(*(_until_answered(name, "ready") for name in gateways))
+        listening = topology.mqtt_gateways + topology.http_gateways
+        others = [name for name in self._kinds if name not in topology.gateways]
+        await asyncio.gather(*(_until_answered(name, "ready") for name in listening))
         await asyncio.gather(*(_until_answered(name, "stats") for name in others))
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._watch(name)) for name in self._kinds]

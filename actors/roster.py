@@ -39,6 +39,12 @@ def roster(topology: Topology) -> Iterator[Entry]:
         yield Entry(name, "actors.gateway.http_nodes:HttpGateway", is_async=True)
     for name in topology.serve_gateways:
         yield Entry(name, "actors.gateway.relay:GatewayRelay", is_async=True)
+    for name in topology.cep_shards:
+        yield Entry(name, "actors.cep:CepShard")
+    for name in topology.rule_runners:
+        yield Entry(name, "actors.rules:RuleRunner", is_async=True)
+    for name in topology.process_runners:
+        yield Entry(name, "actors.processes:ProcessRunner", is_async=True)
 
 
 def spawn_all(config: PlatformConfig) -> Ref:

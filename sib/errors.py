@@ -176,3 +176,11 @@ class ConfigurationError(SibError):
     """A setting, an applied file or an option is wrong; the message says which and what is allowed."""
 
     code, ssap_code, status = "platform.configuration", SSAPErrorCode.OTHER, 400
+
+
+def error_of_code(code: str, message: str) -> SibError:
+    """The error that another process told by its code, as its own class; SibError itself if the code is unknown here."""
+    kinds = [SibError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return next((kind for kind in kinds if kind.code == code), SibError)(message)

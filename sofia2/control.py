@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Any
 
-from sib.errors import StoreUnavailableError
+from sib.errors import StoreUnavailableError, error_of_code
 from sofia2.daemon import RunFolder
 
 ANSWER_BYTES_MAX = 16 << 20
@@ -33,9 +33,24 @@ def ask(folder: RunFolder, command: str, *, timeout_s: float = 10.0, **fields: A
         raise StoreUnavailableError(f"The platform on {folder.data} did not answer within {timeout_s:g} s.") from None
     except (OSError, ValueError):
         return None
+    if "code" in answer:
+        raise error_of_code(answer["code"], answer["error"])
     if "error" in answer:
         raise StoreUnavailableError(f"The platform on {folder.data} could not answer: {answer['error']}")
     return answer
+
+
+def call(folder: RunFolder, actor: str, method: str, *arguments: Any, timeout_s: float = 30.0) -> Any:
+    """Call a method of an actor of the running platform with plain JSON values, and give its result.
+
+    Raises:
+        StoreUnavailableError: no platform runs there, or it did not answer in time: the call may or may not have run.
+        SibError: what the method raised, with its code, status and sentence.
+    """
+    answer = ask(folder, "call", actor=actor, method=method, arguments=arguments, timeout_s=timeout_s)
+    if answer is None:
+        raise StoreUnavailableError(f"No platform runs on {folder.data}: start it with sofia2 start.")
+    return answer["result"]
 
 
 def wait_in_force(folder: RunFolder, version: int, *, timeout_s: float = IN_FORCE_S) -> bool:

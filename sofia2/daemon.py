@@ -295,6 +295,7 @@ class Daemon:
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         from actors.runtime import Ref
+        from sib.errors import SibError
 
         command = request.get("command")
         try:
@@ -309,6 +310,10 @@ class Daemon:
             if command == "metrics":
                 samples = await Ref(PLATFORM).call("samples")
                 return {"samples": [[name, dict(labels), value] for (name, labels), value in samples.items()]}
+            if command == "call":
+                return {"result": await Ref(request["actor"]).call(request["method"], *request.get("arguments", ()))}
+        except SibError as error:
+            return {"error": error.message, "code": error.code}
         except Exception as error:
             return {"error": str(error)}
         return {"error": f"unknown command {command!r}"}

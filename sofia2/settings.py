@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -207,7 +207,8 @@ class Settings:
             data=str(self.data),
             bdc_url=self.url("bdc"),
             bdtr_url=_bdtr_url(self.url("bdtr")),
-            topology=replace(TOPOLOGY, serve_gateways=("serve-gateway-0",)) if self.has_serve else TOPOLOGY,
+            bdh_url=self.url("bdh"),
+            topology=_topology(self.get("modules"), has_serve=self.has_serve),
             listeners=listeners,
             modules=tuple(self.get("modules")),
             limits=self.limits(),
@@ -223,6 +224,17 @@ TOPOLOGY = Topology(
     partitions=("partition-0",),
     query_workers=("query-worker-0",),
 )
+
+
+def _topology(modules: Iterable[str], *, has_serve: bool) -> Topology:
+    """The actors of these modules on one machine."""
+    return replace(
+        TOPOLOGY,
+        serve_gateways=("serve-gateway-0",) if has_serve else (),
+        cep_shards=("cep-shard-0",) if "script" in modules else (),
+        rule_runners=("rule-runner-0",) if "script" in modules else (),
+        process_runners=("process-runner-0",) if "process" in modules else (),
+    )
 
 
 def load_settings(

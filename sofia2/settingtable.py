@@ -15,8 +15,8 @@ from sib.mqtt.session import QueueBounds
 from sofia2.filereaders import suggestion
 
 PREFIX = "SOFIA2_"
-MODULES = ("sib", "api")
-MODULES_PLANNED = ("console", "script", "cep", "process", "kp")
+MODULES = ("sib", "api", "script", "process", "kp")
+MODULES_PLANNED = ("console",)
 SERVE_MODULES = frozenset({"api", "console"})
 """With one of them Ray Serve runs."""
 LOOPBACK = "127.0.0.1"

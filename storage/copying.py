@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Table, func, insert, inspect, select, text, t
 
 from sib.errors import ConfigurationError, SibError, StoreError
 from sib.query.values import hashable
+from storage.bdc.all_models import metadata
 from storage.bdc.bdc import open_bdc
 from storage.bdc.engine import Database, make_engine
-from storage.bdc.models import SCHEMA_REVISION, Base
+from storage.bdc.models import SCHEMA_REVISION
 from storage.bdc.schema import current_revision
 from storage.open import Store, kind_of, open_bdtr
 
@@ -252,7 +253,7 @@ def copy_bdc(source_url: str, target_url: str, progress: Progress = _silent) -> 
         raise ConfigurationError("Source and target of the copy are the same database.")
     open_bdc(source_url).check()
     open_bdc(target_url).upgrade()
-    tables = Base.metadata.sorted_tables
+    tables = metadata.sorted_tables
     with source.read() as reading:
         with target.read() as present:
             _refuse_others(reading, present, tables)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from storage.bdc.types import Blob, Flag, Json, LongText, OptionalText, key_type, moment_type, name_type
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0008"
 """The migration these models stand for."""
 
 

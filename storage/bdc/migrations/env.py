@@ -7,7 +7,7 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import BigInteger, DateTime, String
 
-from storage.bdc.models import Base
+from storage.bdc.all_models import metadata
 
 
 def render_item(kind: str, item: Any, _autogen: object) -> str | Literal[False]:
@@ -23,7 +23,7 @@ def render_item(kind: str, item: Any, _autogen: object) -> str | Literal[False]:
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=metadata,
     render_as_batch=True,
     render_item=render_item,
     user_module_prefix="types.",

@@ -7,9 +7,9 @@ import pytest
 from argon2 import PasswordHasher
 
 from sib.access import Permission, Role
+from storage.bdc.all_models import metadata
 from storage.bdc.bdc import open_bdc
 from storage.bdc.engine import make_engine
-from storage.bdc.models import Base
 from storage.bdc.records import KpRecord, OntologyRecord, TokenRecord, UserRecord
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456)
@@ -59,7 +59,7 @@ def migrated(server):
     made.upgrade()
     seeds = {}
     with made._database.read() as connection:
-        for table in Base.metadata.sorted_tables:
+        for table in metadata.sorted_tables:
             seeds[table] = [dict(row) for row in connection.execute(table.select()).mappings()]
     made.close()
     return url, seeds

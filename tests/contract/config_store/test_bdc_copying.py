@@ -6,9 +6,9 @@ import pytest
 
 from sib.access import Role
 from sib.errors import ConfigurationError
+from storage.bdc.all_models import metadata
 from storage.bdc.bdc import open_bdc
 from storage.bdc.engine import Database, make_engine
-from storage.bdc.models import Base
 from storage.bdc.records import LogRecord, UserRecord
 from storage.copying import copy_bdc, kind_of_database, upgrade
 
@@ -19,7 +19,7 @@ def content(url):
     with Database(make_engine(url)).read() as connection:
         return {
             table.name: sorted(map(repr, connection.execute(table.select()).tuples()))
-            for table in Base.metadata.sorted_tables
+            for table in metadata.sorted_tables
         }
 
 

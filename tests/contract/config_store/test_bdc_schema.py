@@ -16,16 +16,17 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from sib.errors import ConfigurationError, StoreError
 from storage.bdc import schema
+from storage.bdc.all_models import metadata
 from storage.bdc.bdc import open_bdc
 from storage.bdc.engine import Database, make_engine
-from storage.bdc.models import SCHEMA_REVISION, Base, Template, User
+from storage.bdc.models import SCHEMA_REVISION, Template, User
 from tests.contract.portability import VERSIONS, faults, oracle
 
 NAME_CHARS_MAX = 30  # Oracle up to 12.1
 
 
 def all_names():
-    for table in Base.metadata.sorted_tables:
+    for table in metadata.sorted_tables:
         yield table.name
         yield from (column.name for column in table.columns)
         yield from (index.name for index in table.indexes)
@@ -42,7 +43,7 @@ def test_names_fit_every_database():
 
 
 def ddl(dialect):
-    return {table.name: str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables}
+    return {table.name: str(CreateTable(table).compile(dialect=dialect)) for table in metadata.sorted_tables}
 
 
 def test_types_on_mysql_keep_case_length_and_microseconds():
@@ -55,7 +56,7 @@ def test_types_on_mysql_keep_case_length_and_microseconds():
     assert not any(" JSON" in statement or " BOOL" in statement for statement in statements.values())
 
 
-@pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=str)
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)
 def test_every_table_can_be_made_on_oracle(table):
     statements = [CreateTable(table), *(CreateIndex(index) for index in table.indexes)]
     assert [fault for statement in statements for fault in faults(statement)] == []

@@ -1,0 +1,7 @@
+"""Every table of the BDC: importing this module makes ``metadata`` whole."""
+
+from __future__ import annotations
+
+from storage.bdc.models import Base
+
+metadata = Base.metadata

@@ -1,0 +1,10 @@
+"""Schedules, runs and file loads of the Process module."""
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass

@@ -1,0 +1,10 @@
+"""KPs that run inside the platform."""
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
