@@ -1,7 +1,7 @@
 """Router: one SSAP request, whatever the gateway, to the actors that carry it out, and its answer.
 
-It runs inside each gateway process. Every operation is checked in the documented order: session, the KP may use the ontology,
-the user may do the operation; the schema is checked by the partition. Refusals come back as ``Answer.error``.
+It runs inside each gateway process and adds sessions, subscriptions and the messages of devices to the operations on
+instances. Refusals come back as ``Answer.error``.
 """
 
 from __future__ import annotations
@@ -9,45 +9,27 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import bson
-import orjson
 from bson import json_util
 
-from actors.clients import FutureWrite
-from actors.partition import DELETE, INSERT, INSERT_ALL, UPDATE, encode_delete, encode_update
+from actors.operations import Operations, Origin, named, read_text
 from actors.runtime import Ref
 from actors.sessions import JoinRefused, JoinRequest
-from sib.access import authorize
 from sib.errors import (
     AuthenticationError,
     AuthorizationError,
-    DefinedQueryNotFoundError,
     LimitError,
-    MalformedMessageError,
-    NotConfiguredError,
     NotFoundError,
-    OntologyNotFoundError,
-    QuerySyntaxError,
     SibError,
-    SqlSyntaxError,
-    StoreUnavailableError,
     UnsupportedError,
 )
 from sib.query import plan as plans
-from sib.query.joined import joined_ontologies
-from sib.query.native import is_empty, plan_delete, plan_native
-from sib.query.parameters import bind_parameters
-from sib.query.sqlplan import plan_sql
+from sib.query.native import is_empty
 from sib.ssap import operations as ops
-from sib.ssap.answers import AffectedIds, Answer, BulkResult, InsertedId, Json, Rows, Text
+from sib.ssap.answers import Answer, Json, Text
 from sib.ssap.envelope import Request
-from sib.ssap.messages import Dialect, MessageType, QueryType
-from sib.ssap.rest import InsertMany
+from sib.ssap.messages import QueryType
 from storage.bdc.records import SubscriptionRecord
 
 if TYPE_CHECKING:
@@ -55,49 +37,20 @@ if TYPE_CHECKING:
     from actors.gateway.core import GatewayCore, HeldLease
 
 INSTANCE_CHARS_MAX = 191
-TEXT_CHARS_AT_ONCE_MAX = 20_000
-"""Texts of queries up to this are read on the event loop; a longer one may take a second, and all connections would wait."""
-
-Handler = Callable[[Request, Any, "Origin"], Awaitable[Answer]]
 
 
-@dataclass
-class Origin:
-    """Where a request came from: a channel, or a REST call with the endpoint that wants its INDICATIONs."""
-
-    kind: str
-    peer: str
-    channel: Channel | None = None
-    endpoint: str | None = None
-    slot: Slot | None = None
-
-    @property
-    def is_ciphered(self) -> bool:
-        """Whether the request came in cipher."""
-        return self.slot is not None and self.slot.is_ciphered
-
-    @property
-    def client(self) -> str:
-        """What the console shows as the instance's last address."""
-        return self.channel.address if self.channel is not None else self.peer
-
-
-class Router:
+class Router(Operations):
     """The operations of SSAP."""
 
+    _core: GatewayCore
+
     def __init__(self, core: GatewayCore) -> None:
-        self._core = core
-        self._handlers: dict[type, Handler] = {
+        super().__init__(core)
+        self._handlers |= {
             ops.Join: self._join,
             ops.Leave: self._leave,
-            ops.Insert: self._insert,
-            InsertMany: self._insert_many,
-            ops.Update: self._update,
-            ops.Delete: self._delete,
-            ops.Query: self._query,
             ops.Subscribe: self._subscribe,
             ops.Unsubscribe: self._unsubscribe,
-            ops.Bulk: self._bulk,
             ops.Config: self._config,
             ops.DeviceReport: self._report,
             ops.SubscribeCommand: self._subscribe_command,
@@ -129,36 +82,9 @@ class Router:
         core.partition_of(ontology).window.add(slot)
         return True
 
-    async def execute(self, request: Request, origin: Origin) -> Answer:
-        """Carry out any request. Refusals come back in the answer; a store that cannot decide, too."""
-        try:
-            return await self._execute(request, origin)
-        except StoreUnavailableError as error:
-            return Answer(error=error)
-
     async def execute_in_channel(self, request: Request, channel: Channel, slot: Slot) -> Answer:
         """As :meth:`execute`, but StoreUnavailableError is raised: a channel may have to stay silent then."""
         return await self._execute(request, Origin(channel.kind, channel.peer, channel, slot=slot))
-
-    async def _execute(self, request: Request, origin: Origin) -> Answer:
-        began = time.perf_counter()
-        result = "ok"
-        try:
-            answer = await self._handlers[type(request.operation)](request, request.operation, origin)
-            if answer.error is not None:
-                result = answer.error.code
-            return answer
-        except SibError as error:
-            result = error.code
-            if isinstance(error, StoreUnavailableError):
-                raise
-            return Answer(error=error)
-        except Exception as error:
-            result = "sib.internal"
-            self._core.log_failure(request, error)
-            return Answer(error=SibError("the platform failed at this request; its log says why"))
-        finally:
-            self._core.metrics.count(request.message_type.value, result, time.perf_counter() - began)
 
     # ------------------------------------------------------------------ sessions
 
@@ -215,204 +141,6 @@ class Router:
             request.dialect = lease.dialect
         return lease
 
-    def _authorize(self, operation: str, ontology: str, lease: HeldLease) -> None:
-        record = self._core.catalog.ontologies.get(ontology)
-        authorize(
-            operation,
-            ontology,
-            lease.rights,
-            is_known=record is not None,
-            is_active=record is not None and record.active,
-        )
-
-    # ------------------------------------------------------------------ writes
-
-    async def _insert(self, request: Request, insert: ops.Insert, origin: Origin) -> Answer:
-        lease = await self.lease(request, origin)
-        if insert.query is not None:
-            plan = await _read(insert.query, self._plan_write, insert.query_type, request.ontology)
-            if not isinstance(plan, plans.Insert):
-                raise QuerySyntaxError("an INSERT takes an instance in data, or an inserting statement in query")
-            return await self._insert_documents(lease, plan)
-        if insert.data is None:
-            raise MalformedMessageError("the INSERT has neither an instance in data nor a statement in query")
-        ontology = self._named(request.ontology)
-        self._authorize("INSERT", ontology, lease)
-        data = insert.data.encode() if isinstance(insert.data, str) else insert.data
-        id_hex = await self._write(INSERT, lease, ontology, data)
-        return Answer(InsertedId(bson.ObjectId(id_hex.decode())))
-
-    async def _insert_documents(self, lease: HeldLease, plan: plans.Insert) -> Answer:
-        self._authorize("INSERT", plan.ontology, lease)
-        ids = await self._write(INSERT_ALL, lease, plan.ontology, orjson.dumps(plan.documents))
-        return Answer(InsertedId(ids[0]) if len(ids) == 1 else AffectedIds(ids))
-
-    async def _insert_many(self, request: Request, many: InsertMany, origin: Origin) -> Answer:
-        lease = await self.lease(request, origin)
-        ontology = self._named(request.ontology)
-        self._authorize("INSERT", ontology, lease)
-        items = [item.decode() if isinstance(item, bytes) else item for item in many.items]
-        ids = await self._write(INSERT_ALL, lease, ontology, orjson.dumps(items))
-        return Answer(AffectedIds(ids))
-
-    async def _update(self, request: Request, update: ops.Update, origin: Origin) -> Answer:
-        lease = await self.lease(request, origin)
-        return Answer(AffectedIds(await self._run_update(lease, request.ontology, update)))
-
-    async def _run_update(self, lease: HeldLease, ontology: str | None, update: ops.Update) -> list[Any]:
-        if update.query_type.is_sql_like:
-            plan: plans.Plan = await _read(update.query, self._plan_write, update.query_type, ontology)
-        else:
-            plan = await _read(update.query, self._core.plans.native, ontology)
-        if isinstance(plan, plans.Find) and update.data is not None:
-            self._authorize("UPDATE", plan.ontology, lease)
-            data = encode_update(plan.filter, replacement=update.data, multi=True)
-            return list(await self._write(UPDATE, lease, plan.ontology, data))
-        if isinstance(plan, plans.Find) and update.is_removal and plan.filter:
-            plan = plans.Delete(plan.ontology, plan.filter)
-        if isinstance(plan, plans.Update | plans.Delete):
-            return await self._run_write_plan(lease, plan)
-        raise QuerySyntaxError("there is nothing to update with: send the new instance in data, or an update statement")
-
-    async def _delete(self, request: Request, delete: ops.Delete, origin: Origin) -> Answer:
-        lease = await self.lease(request, origin)
-        return Answer(AffectedIds(await self._run_delete(lease, request.ontology, delete)))
-
-    async def _run_delete(self, lease: HeldLease, ontology: str | None, delete: ops.Delete) -> list[Any]:
-        if delete.query_type.is_sql_like:
-            plan: plans.Plan = await _read(delete.query, self._plan_write, delete.query_type, ontology)
-        else:
-            plan = await _read(delete.query, partial(plan_delete, ontology=ontology, now=self._core.utc_now))
-        if not isinstance(plan, plans.Delete):
-            raise QuerySyntaxError("a DELETE takes a condition, or a statement that removes")
-        return await self._run_write_plan(lease, plan)
-
-    async def _run_write_plan(self, lease: HeldLease, plan: plans.Update | plans.Delete) -> list[Any]:
-        if isinstance(plan, plans.Delete):
-            self._authorize("DELETE", plan.ontology, lease)
-            data = encode_delete(plan.filter, multi=plan.multi, sort=plan.sort)
-            return list(await self._write(DELETE, lease, plan.ontology, data))
-        self._authorize("UPDATE", plan.ontology, lease)
-        data = encode_update(
-            plan.filter,
-            update=None if plan.replace_root else plan.update,
-            replacement=self._core.instance_text(plan.ontology, plan.update) if plan.replace_root else None,
-            multi=plan.multi,
-            upsert=plan.upsert,
-            array_filters=plan.array_filters,
-            sort=plan.sort,
-        )
-        return list(await self._write(UPDATE, lease, plan.ontology, data))
-
-    def _plan_write(self, text: str, query_type: QueryType, ontology: str | None) -> plans.Plan:
-        if query_type.is_sql_like:
-            if not text:
-                raise SqlSyntaxError("the statement is empty: send it in query")
-            return self._core.plans.sql(text)
-        if query_type is QueryType.NATIVE:
-            return self._core.plans.native(text, ontology)
-        raise UnsupportedError(f"queryType {query_type} is for queries; write with NATIVE or SQLLIKE")
-
-    async def _write(self, kind: int, lease: HeldLease, ontology: str, data: bytes) -> Any:
-        if lease.channel is not None:
-            lease.channel.hold_indications()
-        write = FutureWrite(kind, lease.key, ontology, data, lease.context)
-        self._core.partition_of(ontology).window.add(write)
-        return await write.future
-
-    async def _bulk(self, request: Request, bulk: ops.Bulk, origin: Origin) -> Answer:
-        lease = await self.lease(request, origin)
-        result = BulkResult()
-        for item in bulk.items:
-            try:
-                if item.error is not None or item.operation is None:
-                    raise item.error or UnsupportedError(f"a BULK takes INSERT, UPDATE and DELETE, not {item.type}")
-                result.add_ids(item, await self._run_bulk_item(lease, request, item, origin))
-            except StoreUnavailableError:
-                raise
-            except SibError as error:
-                result.add_error(item, error)
-        return Answer(result)
-
-    async def _run_bulk_item(self, lease: HeldLease, request: Request, item: ops.BulkItem, origin: Origin) -> list[Any]:
-        operation, ontology = item.operation, item.ontology or request.ontology
-        if isinstance(operation, ops.Update):
-            return await self._run_update(lease, ontology, operation)
-        if isinstance(operation, ops.Delete):
-            return await self._run_delete(lease, ontology, operation)
-        single = Request(
-            MessageType.INSERT, lease.key, ontology, None, request.dialect, True, operation or request.operation
-        )
-        answer = await self._insert(single, operation, origin)  # type: ignore[arg-type]
-        data = answer.data
-        return [data.object_id] if isinstance(data, InsertedId) else data.object_ids  # type: ignore[union-attr]
-
-    # ------------------------------------------------------------------ queries
-
-    async def _query(self, request: Request, query: ops.Query, origin: Origin) -> Answer:
-        lease = await self.lease(request, origin)
-        if query.query_type is QueryType.BDC:
-            return await self._query_bdc(request, query, lease)
-        plan = await _read(query.query, self.plan_query, query.query_type, query.params, request.ontology)
-        if isinstance(plan, plans.Insert):
-            return await self._insert_documents(lease, plan)
-        if isinstance(plan, plans.Update | plans.Delete):
-            return Answer(AffectedIds(await self._run_write_plan(lease, plan)))
-        if not plans.is_read(plan):
-            raise UnsupportedError("$out and $merge are refused over SSAP: insert the result instead")
-        self._authorize("QUERY", plan.ontology, lease)
-        self._authorize_joined(plan, lease)
-        legacy, one, was_capped = await self._core.queries.run(
-            "run", plan, request.dialect is Dialect.ONE, self._core.row_cap, self._core.query_time_limit_s
-        )
-        self._core.capped += was_capped
-        return Answer(Rows(legacy, one))
-
-    def _authorize_joined(self, plan: plans.Plan, lease: HeldLease) -> None:
-        """A pipeline may read other ontologies ($lookup and the like): each needs its own right."""
-        if isinstance(plan, plans.Aggregate):
-            for name in sorted(joined_ontologies(plan.pipeline) - {plan.ontology}):
-                self._authorize("QUERY", name, lease)
-
-    def plan_query(
-        self, text: str, query_type: QueryType, params: dict[str, str] | None, ontology: str | None
-    ) -> plans.Plan:
-        """The plan of a query's text.
-
-        Raises:
-            SibError: of the kind that the text deserves.
-        """
-        if query_type is QueryType.SIB_DEFINED:
-            defined = self._core.catalog.defined_query(text)
-            if defined is None:
-                raise DefinedQueryNotFoundError(f"there is no predefined query {text!r}; check its name")
-            bound = bind_parameters(params, defined.params)
-            if QueryType(defined.type).is_sql_like:
-                return plan_sql(
-                    defined.text, lookup=self._core.catalog.ontology, now=self._core.utc_now, parameters=bound
-                )
-            return plan_native(defined.text, ontology=defined.ontology, now=self._core.utc_now, parameters=bound)
-        if query_type.is_sql_like:
-            if not text:
-                raise SqlSyntaxError("the statement is empty; write for example select * from ONTOLOGY limit 3")
-            return self._core.plans.sql(text)
-        if query_type is QueryType.NATIVE:
-            if is_empty(text) and ontology and ontology not in self._core.catalog.ontologies:
-                raise OntologyNotFoundError(f"there is no ontology {ontology!r}; check its name or create it")
-            return self._core.plans.native(text, ontology)
-        raise NotConfiguredError(f"queries of type {query_type} are not configured on this platform")
-
-    async def _query_bdc(self, request: Request, query: ops.Query, lease: HeldLease) -> Answer:
-        legacy, one = await self._core.queries.run(
-            "run_bdc",
-            query.query,
-            lease.user,
-            lease.is_administrator,
-            request.dialect is Dialect.ONE,
-            self._core.row_cap,
-        )
-        return Answer(Rows(legacy, one))
-
     # ------------------------------------------------------------------ subscriptions
 
     async def _subscribe(self, request: Request, subscribe: ops.Subscribe, origin: Origin) -> Answer:
@@ -453,8 +181,8 @@ class Router:
 
     async def _condition(self, subscribe: ops.Subscribe, ontology: str | None) -> tuple[str, dict[str, Any]]:
         if is_empty(subscribe.query) and subscribe.query_type is not QueryType.SIB_DEFINED:
-            return self._named(ontology), {}
-        plan = await _read(subscribe.query, self.plan_query, subscribe.query_type, subscribe.params, ontology)
+            return named(ontology), {}
+        plan = await read_text(subscribe.query, self.plan_query, subscribe.query_type, subscribe.params, ontology)
         return plan.ontology, plans.condition_of(plan)
 
     async def _unsubscribe(self, request: Request, unsubscribe: ops.Unsubscribe, origin: Origin) -> Answer:
@@ -529,16 +257,3 @@ class Router:
 
     async def _unsupported(self, request: Request, unsupported: ops.Unsupported, origin: Origin) -> Answer:
         raise UnsupportedError(f"a message of type {unsupported.message_type} is not something a KP sends to the SIB")
-
-    @staticmethod
-    def _named(ontology: str | None) -> str:
-        if not ontology:
-            raise MalformedMessageError("the message names no ontology: fill the envelope's field ontology")
-        return ontology
-
-
-async def _read(text: str, read: Callable[..., plans.Plan], *arguments: Any) -> plans.Plan:
-    """The plan of a text, long texts in a thread. The cache of plans does not keep those, so no thread changes it."""
-    if len(text) <= TEXT_CHARS_AT_ONCE_MAX:
-        return read(text, *arguments)
-    return await asyncio.to_thread(read, text, *arguments)

@@ -7,32 +7,26 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Coroutine, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
-from actors import logs
-from actors.catalog import LiveCatalog
-from actors.clients import PartitionClient, QueryClient, SessionClient
-from actors.config import Limits, PlatformConfig
+from actors.clients import PartitionClient, SessionClient
+from actors.config import PlatformConfig
 from actors.gateway.channel import Channel
 from actors.gateway.commands import Commands
 from actors.gateway.notifier import Inbox, LocalSubscription, Notifier
 from actors.metrics import GatewayMetrics, Samples
+from actors.operations import OperationsCore
 from actors.partition import subscriber_of
 from actors.router import Router
 from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease
 from sib.access import Identity, Rights
 from sib.errors import AuthenticationError, NotFoundError, SibError, StoreUnavailableError
-from sib.query.cache import PlanCache
 from sib.sessions import touch_lag_s
 from sib.ssap.answers import InsertAnswerTemplate
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect
 from sib.ssap.operations import Join
-from storage.bdc.bdc import open_bdc
 from storage.bdc.records import SubscriptionRecord
 
 log = logging.getLogger("sofia2.gateway")
@@ -83,24 +77,17 @@ class HeldLease:
         return found
 
 
-class GatewayCore:
+class GatewayCore(OperationsCore):
     """The common part of the gateways of one process; lives on its event loop."""
 
     def __init__(self, name: str, kind: str, config: PlatformConfig) -> None:
-        logs.configure(config.data, name)
-        self.name, self.config = name, config
+        super().__init__(name, config)
         self.epoch = os.urandom(6).hex()
-        self.limits: Limits = config.limits
         self.metrics = GatewayMetrics(kind)
-        self.bdc = open_bdc(config.bdc_url)
-        self.catalog = LiveCatalog(self.bdc)
-        self.plans = PlanCache(lookup=self.catalog.ontology, now=self.utc_now)
         self.leases: dict[str, HeldLease] = {}
-        self.capped = 0
         self.paused: set[Channel] = set()
         self.channels = 0
         self.sessions = SessionClient(name, config)
-        self.queries = QueryClient(config)
         self.notifier = Notifier(self._deliver)
         self.commands = Commands(self._send_callback)
         self.router = Router(self)
@@ -110,7 +97,6 @@ class GatewayCore:
         self._is_drain_due = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._inboxes: dict[str, Inbox] = {}
-        self._partitions: dict[str, PartitionClient] = {}
         for partition in config.topology.partitions:
             self._connect(partition)
         self._touched_at_s = 0.0
@@ -173,20 +159,6 @@ class GatewayCore:
             return None
 
     # ------------------------------------------------------------------ for the router
-
-    def partition_of(self, ontology: str) -> PartitionClient:
-        return self._partitions[self.config.topology.partition_of(ontology)]
-
-    def utc_now(self) -> datetime:
-        return datetime.now(UTC).replace(tzinfo=None)
-
-    @property
-    def row_cap(self) -> int:
-        return int(self.catalog.setting("query.row_cap", self.limits.query_row_cap))
-
-    @property
-    def query_time_limit_s(self) -> float:
-        return float(self.catalog.setting("query.time_limit_s", self.limits.query_time_limit_s))
 
     def hold(self, lease: Lease, channel: Channel | None) -> HeldLease:
         """Keep a lease and take over the session's subscriptions."""
@@ -266,12 +238,8 @@ class GatewayCore:
         except NotFoundError:
             return None
 
-    def instance_text(self, ontology: str, instance: Any) -> str:
-        """A planned instance back as JSON text, for the partition to validate."""
-        return orjson.dumps(self.catalog.ontology(ontology).to_json(instance)).decode()
-
-    def log_failure(self, request: Request, error: Exception) -> None:
-        log.error("request %s on %s failed", request.message_type, request.ontology, exc_info=error)
+    def count(self, operation: str, result: str, seconds: float) -> None:
+        self.metrics.count(operation, result, seconds)
 
     # ------------------------------------------------------------------ the end of a batch
 

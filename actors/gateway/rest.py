@@ -15,7 +15,7 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from actors.gateway.callback_post import AddressPolicy, check_endpoint
-from actors.router import Origin
+from actors.operations import Origin
 from sib.errors import AuthenticationError, LimitError, SibError, UnsupportedError
 from sib.ssap.answers import Answer
 from sib.ssap.envelope import Request
