@@ -112,6 +112,10 @@ class OperationsCore:
         self.capped = 0
         self._partitions: dict[str, PartitionClient] = {}
 
+    def connect(self, partitions: Mapping[str, PartitionClient]) -> None:
+        """The ways to the partitions, made by whoever knows what they are to tell."""
+        self._partitions.update(partitions)
+
     def partition_of(self, ontology: str) -> PartitionClient:
         return self._partitions[self.config.topology.partition_of(ontology)]
 
@@ -316,7 +320,7 @@ class Operations:
         )
         answer = await self._insert(single, operation, origin)  # type: ignore[arg-type]
         data = answer.data
-        return [data.object_id] if isinstance(data, InsertedId) else data.object_ids  # type: ignore[union-attr]
+        return [data.object_id] if isinstance(data, InsertedId) else data.ids  # type: ignore[union-attr]
 
     # ------------------------------------------------------------------ queries
 

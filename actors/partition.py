@@ -59,8 +59,11 @@ CHANGES_KEPT_MAX = 1_000_000
 """Changes kept for a consumer that is gone; older ones are forgotten."""
 _NAIVE = json_util.JSONOptions(tz_aware=False)
 
-INSERT, UPDATE, DELETE, INSERT_ALL = 0, 1, 2, 3
-"""Kinds of a write: INSERT carries the instance's text, INSERT_ALL a JSON array of instances, the others a BSON command."""
+INSERT, UPDATE, DELETE, INSERT_ALL, INSERT_ONCE = 0, 1, 2, 3, 4
+"""Kinds of a write: INSERT carries the instance's text, INSERT_ALL a JSON array of instances, INSERT_ONCE the 12 bytes of an
+``_id`` before the text, the others a BSON command."""
+NO_CONSUMER = -1
+"""As ``acked`` of a write: the caller is told of no changes."""
 
 
 class WriteBatch(NamedTuple):
@@ -147,7 +150,7 @@ class OntologyPartition:
             gateway: Name of the caller, and its epoch: a new one with every process.
             epoch: See ``gateway``.
             number: Of this batch; a retry carries the same one and is harmless (the last 8 are remembered).
-            acked: The caller has delivered every announcement up to this change.
+            acked: The caller has delivered every announcement up to this change; ``NO_CONSUMER``: it wants none.
             contexts: contextData of the sessions that this partition may not know yet.
             batch: At most a few hundred writes.
 
@@ -414,8 +417,9 @@ class _Work:
     def _alone(self, transaction: Transaction, position: int, kind: int, name: str) -> None:
         try:
             with transaction.savepoint():
-                handler = {UPDATE: self._update, DELETE: self._delete, INSERT_ALL: self._insert_all}[kind]
-                self.results[position] = handler(transaction, position, name)
+                handlers = {INSERT_ALL: self._insert_all, INSERT_ONCE: self._insert_once}
+                handlers |= {UPDATE: self._update, DELETE: self._delete}
+                self.results[position] = handlers[kind](transaction, position, name)
         except StoreUnavailableError:
             raise
         except SibError as error:
@@ -436,6 +440,21 @@ class _Work:
         run.first = transaction.append(name, run.bodies, run.docs, run.heads, self._now_ms)
         self._changed(transaction, name, run.docs, self._whole(run.first, run.docs, [position] * len(run.docs)))
         return [object_id(run.first + index, self.partition.machine) for index in range(len(run.docs))]
+
+    def _insert_once(self, transaction: Transaction, position: int, name: str) -> list[Any]:
+        """An instance whose ``_id`` says what it is: if it is there already, this is a repetition and nothing to do."""
+        data = self.batch.data[position]
+        id_ = bson.ObjectId(data[:12])
+        ontology = self.partition.ontology(name)
+        instance = ontology.encode(data[12:])[1]
+        if list(transaction.find(name, {"_id": id_}, limit=1)):
+            return [id_]
+        context = self.partition.context(self.batch.session_keys[position])[1]
+        stamp = datetime(1970, 1, 1) + timedelta(milliseconds=self._now_ms)
+        document = {"_id": id_, "contextData": {**context, "timestamp": stamp}, **instance}
+        transaction.insert_document(name, document)
+        self._changed(transaction, name, [instance], lambda _: document)
+        return [id_]
 
     def _update(self, transaction: Transaction, position: int, name: str) -> list[Any]:
         ontology = self.partition.ontology(name)

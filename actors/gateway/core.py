@@ -97,13 +97,12 @@ class GatewayCore(OperationsCore):
         self._is_drain_due = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._inboxes: dict[str, Inbox] = {}
-        for partition in config.topology.partitions:
-            self._connect(partition)
+        self.connect({partition: self._client_of(partition) for partition in config.topology.partitions})
         self._touched_at_s = 0.0
 
-    def _connect(self, partition: str) -> None:
+    def _client_of(self, partition: str) -> PartitionClient:
         inbox = self._inboxes[partition] = Inbox(self.notifier.apply)
-        self._partitions[partition] = PartitionClient(
+        return PartitionClient(
             partition,
             self.name,
             self.epoch,
