@@ -166,8 +166,8 @@ class OntologyPartition:
         self._learn(contexts)
         if any(key not in self._contexts for key in batch.session_keys):
             return None
-        consumer = self._feed.consumer(gateway, epoch)
-        consumer.acknowledge(acked)
+        if acked != NO_CONSUMER:
+            self._feed.consumer(gateway, epoch).acknowledge(acked)
         writer = f"{gateway}/{epoch}"
         work = _Work(self, batch)
         try:
