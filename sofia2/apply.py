@@ -163,6 +163,10 @@ def _put_all(configuration: Configuration, plan: Plan) -> list[ObjectReport]:
     reports += [_put("query", configuration.queries, record.name, record) for record in plan.queries]
     reports += [_put("asset", configuration.assets, record.identificacion, record) for record in plan.assets]
     reports += [
+        _put(extension.section.kind, getattr(configuration, extension.repository), record.name, record)
+        for extension, record in plan.others
+    ]
+    reports += [
         ObjectReport("setting", name, configuration.settings.put(name, value)) for name, value in plan.settings.items()
     ]
     return reports

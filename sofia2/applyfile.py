@@ -275,6 +275,12 @@ SECTIONS = (
 )
 
 
+def _sections() -> tuple[Section, ...]:
+    from sofia2.applysections import extensions
+
+    return (*SECTIONS, *(extension.section for extension in extensions()))
+
+
 def read_apply_file(text: str) -> ApplyFile:
     """Read the text of one file, as far as it can be read, with all problems that need no look at the database.
 
@@ -286,7 +292,7 @@ def read_apply_file(text: str) -> ApplyFile:
         raise problem_at(1, "the file must begin with sofia2: 1 and hold sections such as users: and kps:.")
     objects: list[Declared] = []
     problems = _problems_of_head(root)
-    for section in SECTIONS:
+    for section in _sections():
         for node in _objects_of(root, section.name, problems):
             try:
                 objects.append(_read_declared(section, node, problems))
@@ -311,7 +317,7 @@ def _objects_of(root: Mapping, section: str, problems: list[Problem]) -> list[No
 
 
 def _problems_of_head(root: Mapping) -> list[Problem]:
-    known = ["sofia2", *(section.name for section in SECTIONS), "settings"]
+    known = ["sofia2", *(section.name for section in _sections()), "settings"]
     problems = [
         Problem(entry.line, f"unknown key {key[:60]!r}: {suggestion(key, known)}")
         for key, entry in root.entries.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sib.errors import NotFoundError, OntologyNotFoundError, SibError
 from sib.ontology import Ontology, compile_ontology, templates
 from sofia2.applyfile import ApplyFile, Declared, DeclaredToken
 from sofia2.applyqueries import fault_of_query, unused_parameters
+from sofia2.applysections import Extension, extensions
 from sofia2.applysources import PASSWORD_KEYS, declared_password, read_file_text
 from sofia2.filereaders import LocatedText
 from sofia2.yamlnodes import FileProblems, Problem, problem_at
@@ -64,6 +66,7 @@ class Plan:
     kps: list[PlannedKp] = field(default_factory=list)
     queries: list[DefinedQuery] = field(default_factory=list)
     assets: list[AssetRecord] = field(default_factory=list)
+    others: list[tuple[Extension, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     cold_settings: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
@@ -94,7 +97,7 @@ class _Planner:
         environment: Mapping[str, str],
         is_complete: bool,
     ) -> None:
-        self._configuration = configuration
+        self.configuration = configuration
         self._sources = sources
         self._check_setting = check_setting
         self._environment = environment
@@ -110,6 +113,9 @@ class _Planner:
             "ontologies": {ontology.name for ontology in configuration.ontologies.all()},
             "kps": {kp.name for kp in configuration.kps.all()},
         }
+        for extension in extensions():
+            present = getattr(configuration, extension.repository).all()
+            self._names[extension.section.name] = {record.name for record in present}
 
     def plan(self) -> Plan:
         self._collect_names()
@@ -124,6 +130,11 @@ class _Planner:
                 for declared in source.content.objects:
                     if declared.section == section:
                         self._checked(source, declared, add)
+        for extension in extensions():
+            for source in self._sources:
+                for declared in source.content.objects:
+                    if declared.section == extension.section.name:
+                        self._checked(source, declared, partial(self._add_other, extension))
         for source in self._sources:
             for declared in source.content.settings:
                 self._checked(source, declared, self._add_setting)
@@ -136,7 +147,7 @@ class _Planner:
             add(declared)
         except FileProblems as error:
             for problem in error.problems:
-                self._refuse(problem.line, problem.message)
+                self.refuse(problem.line, problem.message)
 
     def _collect_names(self) -> None:
         seen: dict[tuple[str, str], str] = {}
@@ -154,28 +165,28 @@ class _Planner:
                 if declared.section == "users" and "role" in declared.given:
                     self._roles[declared.name] = declared.given["role"]
 
-    def _refuse(self, line: int, message: str) -> None:
+    def refuse(self, line: int, message: str) -> None:
         self._plan.problems.append(Problem(line, message, self._source.file))
 
-    def _require(self, declared: Declared, keys: tuple[str, ...], message: str) -> bool:
+    def require(self, declared: Declared, keys: tuple[str, ...], message: str) -> bool:
         """Whether a new object has one of the keys that it needs; a problem if not, unless one was given wrongly."""
         if any(key in declared.given for key in keys):
             return True
         if not declared.is_faulty:
-            self._refuse(declared.line, message)
+            self.refuse(declared.line, message)
         return False
 
-    def _warn(self, line: int, message: str) -> None:
+    def warn(self, line: int, message: str) -> None:
         self._plan.warnings.append(Problem(line, message, self._source.file))
 
-    def _known(self, section: str, kind: str, name: LocatedText) -> str:
+    def known(self, section: str, kind: str, name: LocatedText) -> str:
         if name not in self._names[section] and self._is_complete:
-            self._refuse(name.line, f"there is no {kind} {str(name)!r}, neither in the files nor on the platform.")
+            self.refuse(name.line, f"there is no {kind} {str(name)!r}, neither in the files nor on the platform.")
         return str(name)
 
-    def _known_owner(self, declared: Declared) -> dict[str, str]:
+    def known_owner(self, declared: Declared) -> dict[str, str]:
         if "owner" in declared.given:
-            return {"owner": self._known("users", "user", declared.given["owner"])}
+            return {"owner": self.known("users", "user", declared.given["owner"])}
         return {}
 
     # Users.
@@ -188,7 +199,7 @@ class _Planner:
         if password_hash is not None:
             changes["password_hash"] = password_hash
         if current is None:
-            self._require(declared, PASSWORD_KEYS, f"a new user needs one of {', '.join(PASSWORD_KEYS)}.")
+            self.require(declared, PASSWORD_KEYS, f"a new user needs one of {', '.join(PASSWORD_KEYS)}.")
         self._check_api_key(declared)
         record = UserRecord(declared.name, Role.USUARIO) if current is None else current
         self._plan.users.append(replace(record, **changes))
@@ -196,7 +207,7 @@ class _Planner:
     def _check_api_key(self, declared: Declared) -> None:
         api_key = declared.given.get("api_key")
         if api_key is not None and self._api_keys.setdefault(str(api_key), declared.name) != declared.name:
-            self._refuse(declared.line_of("api_key"), "another user has this API key.")
+            self.refuse(declared.line_of("api_key"), "another user has this API key.")
 
     def _password_hash(self, declared: Declared, current: UserRecord | None) -> str | None:
         """The hash that the user shall have: the present one if the password belongs to it. None: none was given."""
@@ -207,7 +218,7 @@ class _Planner:
             return None
         if len(password) < PASSWORD_CHARS_ADVISED:
             message = f"the password of {declared.name!r} has fewer than {PASSWORD_CHARS_ADVISED} characters."
-            self._warn(next(declared.lines[key] for key in PASSWORD_KEYS if key in declared.lines), message)
+            self.warn(next(declared.lines[key] for key in PASSWORD_KEYS if key in declared.lines), message)
         if current is not None and verify_password(current.password_hash, password):
             return current.password_hash
         try:
@@ -219,15 +230,15 @@ class _Planner:
 
     def _add_ontology(self, declared: Declared) -> None:
         given = declared.given
-        current = self._configuration.ontologies.get(declared.name)
+        current = self.configuration.ontologies.get(declared.name)
         changes: dict[str, Any] = {key: given[key] for key in ("active", "public") if key in given}
-        changes |= self._known_owner(declared) | self._permissions(declared)
+        changes |= self.known_owner(declared) | self._permissions(declared)
         if "description" in given:
             changes["description"] = str(given["description"])
         if "window" in given:
             changes["window_s"] = given["window"]
         if "parent" in given:
-            changes["parent"] = given["parent"] and self._known("ontologies", "ontology", given["parent"])
+            changes["parent"] = given["parent"] and self.known("ontologies", "ontology", given["parent"])
         changes |= self._schema(declared, current)
         if current is None and not self._may_be_new(declared):
             return
@@ -235,19 +246,19 @@ class _Planner:
         if "schema_text" in changes or "indexes" in given:
             record = self._compiled(declared, record)
         if "owner" in changes and not may_create_ontologies(self._roles.get(record.owner, Role.USUARIO)):
-            self._warn(declared.line_of("owner"), f"{record.owner!r} is USUARIO, who could not create it himself.")
+            self.warn(declared.line_of("owner"), f"{record.owner!r} is USUARIO, who could not create it himself.")
         self._plan.ontologies.append(record)
 
     def _may_be_new(self, declared: Declared) -> bool:
-        has_owner = self._require(declared, ("owner",), "a new ontology needs an owner.")
-        has_schema = self._require(declared, _SCHEMA_KEYS, f"a new ontology needs one of {', '.join(_SCHEMA_KEYS)}.")
+        has_owner = self.require(declared, ("owner",), "a new ontology needs an owner.")
+        has_schema = self.require(declared, _SCHEMA_KEYS, f"a new ontology needs one of {', '.join(_SCHEMA_KEYS)}.")
         return has_owner and has_schema
 
     def _permissions(self, declared: Declared) -> dict[str, Any]:
         if "permissions" not in declared.given:
             return {}
         granted = declared.given["permissions"]
-        return {"permissions": {self._known("users", "user", user): granted[user] for user in granted}}
+        return {"permissions": {self.known("users", "user", user): granted[user] for user in granted}}
 
     def _schema(self, declared: Declared, current: OntologyRecord | None) -> dict[str, str]:
         given = declared.given
@@ -267,7 +278,7 @@ class _Planner:
         if version_text and not version_text.isdecimal():
             raise problem_at(told.line, "the version after @ is a number: SensorPoint@1.")
         version = int(version_text) if version_text else _present_template_version(name, current)
-        own = self._configuration.templates.get(name, version)
+        own = self.configuration.templates.get(name, version)
         if own is not None:
             return {"schema_text": own.schema_text, "template": f"{own.name}@{own.version}"}
         try:
@@ -293,7 +304,7 @@ class _Planner:
 
     def _order_ontologies(self) -> None:
         by_name = {ontology.name: ontology for ontology in self._plan.ontologies}
-        parents = {ontology.name: ontology.parent for ontology in self._configuration.ontologies.all()}
+        parents = {ontology.name: ontology.parent for ontology in self.configuration.ontologies.all()}
         parents |= {name: ontology.parent for name, ontology in by_name.items()}
         graph = {name: [parent] if parent else [] for name, parent in parents.items()}
         try:
@@ -308,16 +319,16 @@ class _Planner:
 
     def _add_kp(self, declared: Declared) -> None:
         given = declared.given
-        current = self._configuration.kps.get(declared.name)
+        current = self.configuration.kps.get(declared.name)
         changes: dict[str, Any] = {key: given[key] for key in ("cipher_only", "meta") if key in given}
         changes |= {key: str(given[key]) for key in ("description", "cipher_key") if key in given}
-        changes |= self._known_owner(declared)
+        changes |= self.known_owner(declared)
         if "ontologies" in given:
             changes["ontologies"] = frozenset(
-                self._known("ontologies", "ontology", ontology) for ontology in given["ontologies"]
+                self.known("ontologies", "ontology", ontology) for ontology in given["ontologies"]
             )
         tokens = tuple(self._token(declared.name, token) for token in given.get("tokens", ()))
-        if current is None and not self._require(declared, ("owner",), "a new KP needs an owner."):
+        if current is None and not self.require(declared, ("owner",), "a new KP needs an owner."):
             return
         record = replace(current, **changes) if current else KpRecord(name=declared.name, **changes)
         self._plan.kps.append(
@@ -332,26 +343,26 @@ class _Planner:
     def _token(self, kp: str, declared: DeclaredToken) -> TokenRecord:
         if declared.token in self._token_lines:
             before = self._token_lines[declared.token]
-            self._refuse(declared.line, f"the token of this line stands twice (before in line {before}).")
+            self.refuse(declared.line, f"the token of this line stands twice (before in line {before}).")
         self._token_lines[declared.token] = declared.line
-        current = self._configuration.tokens.get(declared.token)
+        current = self.configuration.tokens.get(declared.token)
         if current is not None and current.kp != kp:
-            self._refuse(declared.line, f"the token of this line belongs to the KP {current.kp!r}.")
+            self.refuse(declared.line, f"the token of this line belongs to the KP {current.kp!r}.")
         return TokenRecord(token=declared.token, kp=kp, active=declared.active)
 
     # The rest.
 
     def _add_query(self, declared: Declared) -> None:
         given = declared.given
-        current = self._configuration.queries.get(declared.name)
+        current = self.configuration.queries.get(declared.name)
         changes: dict[str, Any] = {}
         if "ontology" in given:
-            changes["ontology"] = self._known("ontologies", "ontology", given["ontology"])
+            changes["ontology"] = self.known("ontologies", "ontology", given["ontology"])
         changes |= {key: str(given[key]) for key in ("type", "text") if key in given}
         if "params" in given:
             changes["params"] = {str(name): kind.value for name, kind in given["params"].items()}
         needed = [
-            self._require(declared, (key,), f"a new query needs the key {key}.") for key in _QUERY_KEYS if not current
+            self.require(declared, (key,), f"a new query needs the key {key}.") for key in _QUERY_KEYS if not current
         ]
         if not all(needed):
             return
@@ -360,31 +371,48 @@ class _Planner:
         if declared.is_faulty:
             return
         for name in unused_parameters(record):
-            self._warn(declared.line_of("params"), f"the text of {record.name!r} does not use {{${name}}}.")
+            self.warn(declared.line_of("params"), f"the text of {record.name!r} does not use {{${name}}}.")
         fault = fault_of_query(record, self._compiled_ontology)
         if fault is not None:
-            self._warn(declared.line_of("text"), f"the query {record.name!r} will be refused when it is used: {fault}")
+            self.warn(declared.line_of("text"), f"the query {record.name!r} will be refused when it is used: {fault}")
 
     def _compiled_ontology(self, name: str) -> Ontology:
-        planned = {ontology.name: ontology for ontology in self._plan.ontologies}
-        record = planned.get(name) or self._configuration.ontologies.get(name)
+        record = self.ontology(name)
         if record is None:
             raise OntologyNotFoundError(f"There is no ontology {name!r}.")
         return compile_ontology(record.name, record.schema_text)
 
     def _add_asset(self, declared: Declared) -> None:
         given = declared.given
-        current = self._configuration.assets.get(declared.name)
+        current = self.configuration.assets.get(declared.name)
         changes: dict[str, Any] = {key: str(given[key]) for key in ("descripcion", "tipo") if key in given}
-        changes |= self._known_owner(declared)
+        changes |= self.known_owner(declared)
         if "properties" in given:
             changes["properties"] = given["properties"]
         if "kp" in given:
-            changes["kp"] = given["kp"] and self._known("kps", "KP", given["kp"])
-        if current is None and not self._require(declared, ("owner",), "a new asset needs an owner."):
+            changes["kp"] = given["kp"] and self.known("kps", "KP", given["kp"])
+        if current is None and not self.require(declared, ("owner",), "a new asset needs an owner."):
             return
         record = replace(current, **changes) if current else AssetRecord(identificacion=declared.name, **changes)
         self._plan.assets.append(record)
+
+    def _add_other(self, extension: Extension, declared: Declared) -> None:
+        record = extension.plan(self, declared)
+        if record is not None:
+            self._plan.others.append((extension, record))
+
+    def file_text(self, path: LocatedText) -> str:
+        """The text of a file beside the applied one."""
+        return read_file_text(self._source.folder, path)
+
+    def role_of(self, user: str) -> Role:
+        """What a user is, on the platform or in the files."""
+        return self._roles.get(user, Role.USUARIO)
+
+    def ontology(self, name: str) -> OntologyRecord | None:
+        """An ontology as it will be."""
+        planned = {ontology.name: ontology for ontology in self._plan.ontologies}
+        return planned.get(name) or self.configuration.ontologies.get(name)
 
     def _add_setting(self, declared: Declared) -> None:
         value = declared.given["value"]
@@ -392,7 +420,7 @@ class _Planner:
             try:
                 is_hot = self._check_setting(declared.name, value)
             except SibError as error:
-                self._refuse(declared.line, error.message)
+                self.refuse(declared.line, error.message)
                 return
             if not is_hot:
                 self._plan.cold_settings.add(declared.name)

@@ -10,6 +10,7 @@ import yaml
 from sib.errors import NotFoundError
 from sib.ontology import templates
 from sofia2.applyfile import FORMAT_VERSION
+from sofia2.applysections import extensions
 from sofia2.yamlnodes import plain_value
 from storage.bdc.bdc import Bdc
 from storage.bdc.configuration import Configuration
@@ -57,6 +58,12 @@ def export_objects(configuration: Configuration, *, with_secrets: bool) -> dict[
             }
             for asset in configuration.assets.all()
         ],
+        **{
+            extension.section.name: [
+                extension.export(record) for record in getattr(configuration, extension.repository).all()
+            ]
+            for extension in extensions()
+        },
         "settings": {
             name: value
             for name, value in configuration.settings.all().items()
