@@ -41,6 +41,7 @@ class Limits:
     """Bounds of one platform; the names are those of the settings."""
 
     sessions_expiry_s: float = 7200
+    sessions_max: int = 200_000
     join_failures_per_minute: int = 30
     join_failure_delay_s_max: float = 5
     write_timeout_s: float = 10

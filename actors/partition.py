@@ -258,8 +258,10 @@ class OntologyPartition:
     def unsubscribe(self, ids: Sequence[str]) -> None:
         self._feed.unsubscribe(ids)
 
-    def move_session(self, session_key: str, gateway: str) -> None:
-        self._feed.move(session_key, gateway)
+    def move_sessions(self, gateways: Mapping[str, str]) -> None:
+        """These sessions (by key) speak through these gateways now."""
+        for session_key, gateway in gateways.items():
+            self._feed.move(session_key, gateway)
 
     def heartbeat(self, gateway: str, epoch: str, acked: int, received: int | None = None) -> Announcement | None:
         """A sign of life of a gateway, with what it has delivered; answers a page of the change log if it is behind.

@@ -192,7 +192,6 @@ class Router(Operations):
         if ontology is None:
             raise NotFoundError(f"this session has no subscription {id_!r}: send the id that the SUBSCRIBE answered")
         self._core.end_subscription(id_)
-        Ref(self._core.config.topology.partition_of(ontology)).tell("unsubscribe", [id_])
         return Answer(Text(""))
 
     # ------------------------------------------------------------------ devices

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +28,10 @@ from storage.bdc.bdc import Bdc, open_bdc
 from storage.bdc.records import LogRecord, SessionRecord, SubscriptionRecord
 
 log = logging.getLogger("sofia2.sessions")
+
+
+CONFIRM_S = 1.0
+"""How long a shard waits for a partition to confirm; it serves nobody meanwhile, and asks again a second later."""
 
 
 class Lease(NamedTuple):
@@ -92,6 +96,8 @@ class SessionShard:
         self._leased: dict[str, set[str]] = {}
         self._counts = {"joins": 0, "join_failures": 0, "join_delays": 0, "leases": 0, "leaves": 0, "expired": 0}
         self._touched: dict[str, float] = {}
+        self._ended_subscriptions: dict[str, set[str]] = {}
+        self._moved_sessions: dict[str, set[str]] = {}
         self._refresh()
         self._load()
 
@@ -127,6 +133,8 @@ class SessionShard:
             self._announce_end(session)
         for session, previous in batch.moved:
             self._announce_move(session, previous)
+        for record in batch.unsubscribed:
+            self._end_subscriptions([record])
         return answers
 
     def _answer(self, batch: _Changes, gateway: str, kind: str, arguments: tuple[Any, ...]) -> Any:
@@ -178,6 +186,8 @@ class SessionShard:
                 self._move(batch, session, gateway, request.client)
             else:
                 session = self._open(batch, gateway, request, identity, now_s)
+        except LimitError as error:
+            return JoinRefused(error, 0.0)
         except AuthenticationError as error:
             self._counts["join_failures"] += 1
             return JoinRefused(error, self._slow_down(request, now_s))
@@ -213,6 +223,9 @@ class SessionShard:
         return request.proof
 
     def _open(self, batch: _Changes, gateway: str, request: JoinRequest, identity: Identity, now_s: float) -> Session:
+        maximum = self._config.limits.sessions_max
+        if len(self._sessions) >= maximum:
+            raise LimitError(f"{maximum} sessions are open, as many as may be: LEAVE those not needed, or JOIN later")
         shard_of = self._config.topology.shard_of
         session_key = str(uuid.uuid4())
         while shard_of(session_key) != self._name:
@@ -325,7 +338,7 @@ class SessionShard:
         record = session.subscriptions.pop(subscription_id, None)
         if record is None:
             return None
-        batch.unsubscribed.append(subscription_id)
+        batch.unsubscribed.append(record)
         batch.undo.append(lambda: session.subscriptions.update({subscription_id: record}))
         return str(record.ontology)
 
@@ -371,12 +384,16 @@ class SessionShard:
         for gateway in self._leased.pop(session.key, set()) | {session.gateway}:
             if gateway in self._config.topology.gateways:
                 Ref(gateway).tell("forget", [session.key])
+        self._end_subscriptions(session.subscriptions.values())
+
+    def _end_subscriptions(self, records: Iterable[SubscriptionRecord]) -> None:
         ids_by_partition: dict[str, list[str]] = {}
-        for record in session.subscriptions.values():
+        for record in records:
             partition = self._config.topology.partition_of(record.ontology)
             ids_by_partition.setdefault(partition, []).append(record.subscription_id)
         for partition, ids in ids_by_partition.items():
             Ref(partition).tell("unsubscribe", ids)
+            self._ended_subscriptions.setdefault(partition, set()).update(ids)
 
     def _announce_move(self, session: Session, previous: str) -> None:
         if previous == session.gateway or not session.subscriptions:
@@ -385,7 +402,18 @@ class SessionShard:
             self._leased.get(session.key, set()).discard(previous)
             Ref(previous).tell("forget", [session.key])
         for partition in {self._config.topology.partition_of(r.ontology) for r in session.subscriptions.values()}:
-            Ref(partition).tell("move_session", session.key, session.gateway)
+            Ref(partition).tell("move_sessions", {session.key: session.gateway})
+            self._moved_sessions.setdefault(partition, set()).add(session.key)
+
+    def _confirm(self) -> None:
+        """Tell the partitions again, and be sure that they heard: one that was just starting may have missed it."""
+        for partition, ids in list(self._ended_subscriptions.items()):
+            if _heard(partition, "unsubscribe", sorted(ids)):
+                del self._ended_subscriptions[partition]
+        for partition, keys in list(self._moved_sessions.items()):
+            sessions = filter(None, (self._sessions.get(key, time.time()) for key in keys))
+            if _heard(partition, "move_sessions", {session.key: session.gateway for session in sessions}):
+                del self._moved_sessions[partition]
 
     # ------------------------------------------------------------------ upkeep
 
@@ -406,6 +434,8 @@ class SessionShard:
             for session in expired:
                 self._announce_end(session)
             self._counts["expired"] += len(expired)
+
+        self._confirm()
 
     def reload(self) -> int:
         """Take over the newest configuration; returns its version."""
@@ -435,7 +465,7 @@ class _Changes:
         self.ended: list[Session] = []
         self.moved: list[tuple[Session, str]] = []
         self.subscribed: list[SubscriptionRecord] = []
-        self.unsubscribed: list[str] = []
+        self.unsubscribed: list[SubscriptionRecord] = []
         self.seen: list[tuple[str, str, str, datetime]] = []
         self.tokens: list[tuple[str, datetime]] = []
         self.reports: list[LogRecord] = []
@@ -459,7 +489,7 @@ class _Changes:
         if self.subscribed:
             bdc.subscriptions.save(self.subscribed)
         if self.unsubscribed:
-            bdc.subscriptions.delete(self.unsubscribed)
+            bdc.subscriptions.delete([record.subscription_id for record in self.unsubscribed])
         if ended:
             bdc.sessions.delete(sorted(ended))
         if self.seen:
@@ -468,6 +498,15 @@ class _Changes:
             bdc.tokens_seen(self.tokens)
         if self.reports:
             bdc.log(self.reports)
+
+
+def _heard(partition: str, method: str, argument: Any) -> bool:
+    try:
+        Ref(partition).ask(method, argument, timeout_s=CONFIRM_S)
+    except SibError as error:
+        log.debug("%s did not hear of ended or moved sessions: %s", partition, error)
+        return False
+    return True
 
 
 def _set_place(session: Session, gateway: str, client: str) -> None:

@@ -118,6 +118,7 @@ TABLE: tuple[Setting, ...] = (
         unit="s",
         is_hot=True,
     ),
+    _limit("sessions.max", "sessions_max", "The most SSAP sessions of one session shard; a JOIN beyond it is refused."),
     _limit("query.row_cap", "query_row_cap", "The most rows that a query answers.", unit="rows", is_hot=True),
     _limit(
         "query.time_limit_s",

@@ -218,7 +218,6 @@ class GatewayCore(OperationsCore):
             await self.sessions.request(record.session_key, "unsubscribe", record.session_key, record.subscription_id)
         except SibError as error:
             log.warning("a subscription that was refused may be left in its session: %s", error)
-        Ref(self.config.topology.partition_of(record.ontology)).tell("unsubscribe", [record.subscription_id])
 
     def end_session(self, session_key: str) -> None:
         """The session is over: no lease, no INDICATION any more."""

@@ -7,10 +7,11 @@ import pytest
 from argon2 import PasswordHasher
 
 from actors import sessions as module
-from actors.config import PlatformConfig, Topology
+from actors.config import Limits, PlatformConfig, Topology
+from actors.runtime import ActorGoneError
 from actors.sessions import JoinRefused, JoinRequest, SessionShard
 from sib.access import Identity, Role
-from sib.errors import AuthenticationError, StoreUnavailableError
+from sib.errors import AuthenticationError, LimitError, StoreUnavailableError
 from sib.sessions import touch_lag_s
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, SubscriptionRecord, TokenRecord, UserRecord
@@ -22,8 +23,11 @@ TOPOLOGY = Topology(("mqtt-0",), ("http-0",), ("shard-0",), ("partition-0",), ("
 class Told:
     """Instead of references to actors: writes down what they are told."""
 
+    is_gone = False
+
     def __init__(self):
         self.calls = []
+        self.asked = []
 
     def __call__(self, name):
         self._name = name
@@ -31,6 +35,11 @@ class Told:
 
     def tell(self, method, *arguments):
         self.calls.append((self._name, method, *arguments))
+
+    def ask(self, method, *arguments, timeout_s):
+        if self.is_gone:
+            raise ActorGoneError("it restarts")
+        self.asked.append((self._name, method, *arguments))
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +96,14 @@ def shard(bdc, tmp_path, told, clock):
     return new_shard(tmp_path)
 
 
-def new_shard(folder):
-    return SessionShard("shard-0", PlatformConfig(str(folder), f"sqlite:///{folder}/bdc.db", "", TOPOLOGY, ()))
+@pytest.fixture
+def shard_of_two(bdc, tmp_path, told, clock):
+    return new_shard(tmp_path, limits=Limits(sessions_max=2))
+
+
+def new_shard(folder, **options):
+    url = f"sqlite:///{folder}/bdc.db"
+    return SessionShard("shard-0", PlatformConfig(str(folder), url, "", TOPOLOGY, (), **options))
 
 
 def ask(shard, kind, *arguments, gateway="mqtt-0"):
@@ -153,7 +168,7 @@ def test_a_move_that_could_not_be_stored_is_told_when_it_is(shard, told, monkeyp
     with pytest.raises(StoreUnavailableError):
         ask(shard, "lease", key, "", gateway="http-0")
     ask(shard, "lease", key, "", gateway="http-0")
-    assert told.calls == [("mqtt-0", "forget", [key]), ("partition-0", "move_session", key, "http-0")]
+    assert told.calls == [("mqtt-0", "forget", [key]), ("partition-0", "move_sessions", {key: "http-0"})]
 
 
 def test_a_join_that_could_not_be_stored_leaves_no_session(shard, monkeypatch):
@@ -227,3 +242,42 @@ def test_failures_that_are_slowed_down_are_logged_once_and_counted(shard, caplog
     lines = [record.getMessage() for record in caplog.records if record.name == "sofia2.sessions"]
     assert lines == ["too many failed JOINs as KP 'KP' from 10.0.0.9: further ones are slowed down"]
     assert (shard.stats()["join_failures"], shard.stats()["join_delays"]) == (34, 4)
+
+
+def test_what_a_restarting_partition_may_have_missed_is_told_until_it_confirms(shard, told):
+    key = join(shard).key
+    ended, kept = subscription(key), subscription(key, "s2")
+    for record in (ended, kept):
+        ask(shard, "subscribe", record, "dev")
+    ask(shard, "unsubscribe", key, ended.subscription_id)
+    ask(shard, "lease", key, "", gateway="http-0")
+    told.is_gone = True
+    shard.tick()
+    assert told.asked == []
+    told.is_gone = False
+    for _ in range(2):
+        shard.tick()
+    assert told.asked == [
+        ("partition-0", "unsubscribe", [ended.subscription_id]),
+        ("partition-0", "move_sessions", {key: "http-0"}),
+    ]
+
+
+def test_a_session_that_ended_is_not_said_to_have_moved(shard, told):
+    key = join(shard).key
+    record = subscription(key)
+    ask(shard, "subscribe", record, "dev")
+    ask(shard, "lease", key, "", gateway="http-0")
+    ask(shard, "leave", key)
+    shard.tick()
+    assert ("partition-0", "unsubscribe", [record.subscription_id]) in told.asked
+    assert ("partition-0", "move_sessions", {}) in told.asked
+
+
+def test_more_sessions_than_the_bound_are_refused(shard_of_two):
+    keys = [join(shard_of_two).key for _ in range(2)]
+    refused = join(shard_of_two)
+    assert isinstance(refused, JoinRefused)
+    assert isinstance(refused.error, LimitError)
+    ask(shard_of_two, "leave", keys[0])
+    assert join(shard_of_two).key
