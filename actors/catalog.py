@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,9 +30,19 @@ class LiveCatalog:
 
     def refresh(self) -> bool:
         """Read the configuration again if its version changed; says whether it did."""
-        if self._bdc.config_version() == self._catalog.version:
+        return self._take(self._read())
+
+    async def refresh_aside(self) -> bool:
+        """As ``refresh``, with the database read in a thread: for event loops, which must not wait for it."""
+        return self._take(await asyncio.to_thread(self._read))
+
+    def _read(self) -> Catalog | None:
+        return None if self._bdc.config_version() == self._catalog.version else self._bdc.catalog()
+
+    def _take(self, catalog: Catalog | None) -> bool:
+        if catalog is None:
             return False
-        self._catalog = self._bdc.catalog()
+        self._catalog = catalog
         alive = {(record.name, record.version) for record in self._catalog.ontologies.values()}
         self._compiled = {key: value for key, value in self._compiled.items() if key in alive}
         return True

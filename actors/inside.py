@@ -105,10 +105,11 @@ class Inside:
         """The configuration as this process sees it, and the BDC."""
         return self._core
 
-    def reload(self) -> int:
+    async def reload(self) -> int:
         """Take over the newest configuration: rights are asked for again. Returns its version."""
         self._operations.forget_rights()
-        self._core.catalog.refresh()
+        await self._core.catalog.refresh_aside()
+        self._operations.forget_rights()
         return self._core.catalog.version
 
     async def insert(

@@ -39,6 +39,7 @@ class Platform:
         self._kinds = {entry.name: entry.kind for entry in roster(config.topology)}
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
+        self._version = self._bdc.config_version()
         self._versions: dict[str, int] = {}
         self._started = asyncio.get_event_loop().create_task(self._start())
 
@@ -51,7 +52,8 @@ class Platform:
         await asyncio.gather(*(_until_answered(name, "ready") for name in listening))
         await asyncio.gather(*(_until_answered(name, "stats") for name in others))
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._watch(name)) for name in self._kinds]
+        self._tasks = [loop.create_task(self._watch_version())]
+        self._tasks += [loop.create_task(self._push(name)) for name in self._kinds]
         self._tasks += [loop.create_task(self._tick(name)) for name in others]
         self._tasks.append(loop.create_task(self._publish_metrics()))
         log.info("the platform %s is ready", config.data)
@@ -64,12 +66,20 @@ class Platform:
         """
         await asyncio.shield(self._started)
 
-    async def _watch(self, name: str) -> None:
+    async def _watch_version(self) -> None:
+        """Look at the configuration's version, in a thread: a database that does not answer stops nobody."""
+        while True:
+            try:
+                self._version = await asyncio.to_thread(self._bdc.config_version)
+            except SibError as error:
+                log.warning("the configuration's version cannot be read: %s", error.message)
+            await asyncio.sleep(WATCH_S)
+
+    async def _push(self, name: str) -> None:
         """Push a new configuration to one actor until it has it."""
         while True:
             try:
-                version = self._bdc.config_version()
-                if self._versions.get(name) != version:
+                if self._versions.get(name) != self._version:
                     self._versions[name] = await Ref(name).call("reload")
             except SibError as error:
                 self._versions.pop(name, None)
@@ -104,8 +114,8 @@ class Platform:
         return {
             "ready": is_started and all(actor["state"] == "running" for actor in actors),
             "modules": list(self._config.modules),
-            "databases": {"bdc": self._bdc_health(), "bdtr": self._bdtr_health(actors)},
-            "config_version": self._bdc.config_version(),
+            "databases": {"bdc": await asyncio.to_thread(self._bdc_health), "bdtr": self._bdtr_health(actors)},
+            "config_version": self._version,
             "actors": [platform, *actors],
         }
 

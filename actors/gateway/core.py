@@ -85,6 +85,7 @@ class GatewayCore(OperationsCore):
         self.epoch = os.urandom(6).hex()
         self.metrics = GatewayMetrics(kind)
         self.leases: dict[str, HeldLease] = {}
+        self._cipher_keys = self.bdc.cipher_keys()
         self.paused: set[Channel] = set()
         self.channels = 0
         self.sessions = SessionClient(name, config)
@@ -152,10 +153,7 @@ class GatewayCore(OperationsCore):
 
     def cipher_key_of(self, kp: str) -> str | None:
         """The cipher key of a KP, None if there is no such KP."""
-        try:
-            return self.bdc.cipher_of(kp)[0]
-        except AuthenticationError:
-            return None
+        return self._cipher_keys.get(kp)
 
     # ------------------------------------------------------------------ for the router
 
@@ -303,9 +301,10 @@ class GatewayCore(OperationsCore):
         for session_key in session_keys:
             self.end_session(session_key)
 
-    def reload(self) -> int:
+    async def reload(self) -> int:
         """Take over the newest configuration; every session is asked again at its next request."""
-        if self.catalog.refresh():
+        if await self.catalog.refresh_aside():
+            self._cipher_keys = await asyncio.to_thread(self.bdc.cipher_keys)
             self._renew_leases()
         return self.catalog.version
 
@@ -338,7 +337,7 @@ class GatewayCore(OperationsCore):
         for record in await asyncio.to_thread(self.bdc.subscriptions.load):
             session = gateways.get(record.session_key)
             if session is not None and session.gateway == self.name:
-                key = self.bdc.cipher_of(session.kp)[0] if record.ciphered else ""
+                key = self._cipher_keys.get(session.kp, "") if record.ciphered else ""
                 self.notifier.add(self.local_subscription(record, key, client=session.client_ref))
         for key in self.notifier.sessions():
             self.spawn(self._renew(key))

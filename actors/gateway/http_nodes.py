@@ -42,9 +42,9 @@ class HttpCore(MqttCore):
         allow = self.catalog.setting("rest.callback_allow", self.limits.callback_allow)
         return list(allow or AddressPolicy.default_allow(hosts))
 
-    def reload(self) -> int:
+    async def reload(self) -> int:
         """As every gateway, and the networks that callbacks may go to."""
-        version = super().reload()
+        version = await super().reload()
         self.callback_policy.permit(self._callback_allow())
         return version
 

@@ -98,7 +98,7 @@ class GatewayActor:
         self._core.commands.send(kp, instance, command_type, args)
 
     async def reload(self) -> int:
-        return self._core.reload()
+        return await self._core.reload()
 
     async def samples(self) -> Samples:
         return self._core.samples()

@@ -139,9 +139,9 @@ class Bdc:
         """See ``Identities.recheck``."""
         return self._identities.recheck(holders)
 
-    def cipher_of(self, kp: str) -> tuple[str, bool]:
-        """See ``Identities.cipher_of``."""
-        return self._identities.cipher_of(kp)
+    def cipher_keys(self) -> dict[str, str]:
+        """See ``Identities.cipher_keys``."""
+        return self._identities.cipher_keys()
 
     def owner_of(self, kp: str) -> str:
         """See ``Identities.owner_of``."""

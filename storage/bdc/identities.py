@@ -130,16 +130,10 @@ class Identities:
             now = _load_holders(connection, holders)
         return [now.identity(*holder) for holder in holders]
 
-    def cipher_of(self, kp: str) -> tuple[str, bool]:
-        """The cipher key of a KP and whether it must be used.
-
-        Raises:
-            AuthenticationError: there is no such KP.
-        """
-        row = self._first(_KP_BY_NAME, kp=kp)
-        if row is None:
-            raise AuthenticationError(_NOT_A_KP)
-        return row.cipher_key, row.is_cipher_only
+    def cipher_keys(self) -> dict[str, str]:
+        """The cipher key of every KP. Never to be logged."""
+        with self._database.read() as connection:
+            return {row.name: row.cipher_key for row in connection.execute(select(Kp.name, Kp.cipher_key))}
 
     def owner_of(self, kp: str) -> str:
         """The owner of a KP.

@@ -160,11 +160,9 @@ def test_an_inactive_user_has_no_rights(filled):
     assert filled.rights("KpOfAna", "ana") == {}
 
 
-def test_cipher_and_owner_of_a_kp(filled):
-    assert filled.cipher_of("KP") == ("key0key1key2key3", False)
+def test_cipher_keys_and_owner_of_a_kp(filled):
+    assert filled.cipher_keys()["KP"] == "key0key1key2key3"
     assert filled.owner_of("KpOfAna") == "ana"
-    with pytest.raises(AuthenticationError):
-        filled.cipher_of("NoKp")
     with pytest.raises(NotFoundError):
         filled.owner_of("NoKp")
 

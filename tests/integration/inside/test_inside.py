@@ -121,7 +121,7 @@ async def test_everybody_has_his_own_rights(platform):
             await attempt
     with bdc.change() as configuration:
         configuration.ontologies.put(OntologyRecord("Measure", "sofia", SCHEMA, permissions={"ana": Permission.ALL}))
-    inside_.reload()
+    await inside_.reload()
     await inside_.insert(ANA, "Measure", {"n": 2})
 
 
