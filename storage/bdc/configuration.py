@@ -15,6 +15,7 @@ from storage.bdc.records import LogRecord
 
 if TYPE_CHECKING:
     from storage.bdc.definitions import AssetRepository, QueryRepository, SettingRepository, TemplateRepository
+    from storage.bdc.deployments import DeploymentRepository
     from storage.bdc.kps import InstanceRepository, KpRepository, TokenRepository
     from storage.bdc.ontologies import OntologyRepository
     from storage.bdc.users import UserRepository
@@ -28,7 +29,7 @@ class Configuration:
     """
 
     def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
-        from storage.bdc import definitions, kps, ontologies, users
+        from storage.bdc import definitions, deployments, kps, ontologies, users
 
         self.connection = connection
         self.now = now
@@ -42,6 +43,7 @@ class Configuration:
         self.queries: QueryRepository = definitions.QueryRepository(self)
         self.assets: AssetRepository = definitions.AssetRepository(self)
         self.settings: SettingRepository = definitions.SettingRepository(self)
+        self.deployments: DeploymentRepository = deployments.DeploymentRepository(self)
 
     def version(self) -> int:
         """The number of the configuration before this transaction's own changes."""
