@@ -19,6 +19,7 @@ from storage.bdc.history import HistoryManifest
 from storage.bdc.identities import Identities
 from storage.bdc.models import ConfigCounter
 from storage.bdc.mqtt import MqttStore
+from storage.bdc.mqtt_retained import RetainedStore
 from storage.bdc.records import Catalog, LogRecord
 from storage.bdc.sessions import SessionStore, SubscriptionStore
 
@@ -60,6 +61,7 @@ class Bdc:
         self.sessions = SessionStore(database)
         self.subscriptions = SubscriptionStore(database)
         self.mqtt = MqttStore(database)
+        self.retained = RetainedStore(database)
         self.history = HistoryManifest(database, now)
 
     # The database itself.

@@ -334,6 +334,20 @@ class MqttMessage(Base):
     expires_at: Mapped[datetime | None] = mapped_column(moment_type())
 
 
+class MqttRetained(Base):
+    """A retained MQTT message. Keyed by the SHA-256 of its topic: a topic is longer than any database's key."""
+
+    __tablename__ = "mqtt_retained"
+    __table_args__ = (PrimaryKeyConstraint("topic_hash", name="pk_mqtt_retained"),)
+    topic_hash: Mapped[str] = mapped_column(name_type(64))
+    topic: Mapped[str] = mapped_column(LongText, nullable=True)
+    payload: Mapped[bytes] = mapped_column(Blob, nullable=True)
+    qos: Mapped[int] = mapped_column(SmallInteger)
+    properties: Mapped[Any] = _json()
+    stamp: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime | None] = mapped_column(moment_type())
+
+
 class HistoryFile(Base):
     """A Parquet file of the history. By the ontology's name, without a foreign key: history outlives the configuration."""
 

@@ -230,6 +230,18 @@ class MqttMessageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MqttRetainedRecord:
+    """A retained message; ``stamp`` grows with each change of a topic, and an empty payload takes the message out."""
+
+    topic: str
+    payload: bytes = field(repr=False)
+    qos: int
+    properties: Any
+    stamp: int
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QueueState:
     """How much waits for one client. ``last_number`` is 0 for an empty queue."""
 

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from sib.errors import LimitError, StoreError
-from storage.bdc.records import MqttMessageRecord, MqttSessionRecord, QueueState
+from storage.bdc.mqtt import ForeignSessionsError
+from storage.bdc.records import MqttMessageRecord, MqttRetainedRecord, MqttSessionRecord, QueueState
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456)
 SESSION = MqttSessionRecord("client", "gateway-1", [{"filter": "a/#", "qos": 2}], 3600)
@@ -101,3 +102,51 @@ def test_over_long_client_ids_are_refused(bdc):
         bdc.mqtt.save(SESSION, replace(SESSION, client_id="x" * 256))
     assert bdc.mqtt.load() == []
     bdc.mqtt.save(replace(SESSION, client_id="x" * 255))
+
+
+def test_what_another_gateway_holds_cannot_be_changed(bdc):
+    bdc.mqtt.save(SESSION)
+    bdc.mqtt.enqueue([message(1)], owner="gateway-1")
+    assert bdc.mqtt.claim(["client", "unknown"], "gateway-2") == [replace(SESSION, gateway="gateway-2")]
+    other = replace(SESSION, client_id="other")
+    with pytest.raises(ForeignSessionsError) as caught:
+        bdc.mqtt.save(other, replace(SESSION, expiry_s=1), owner="gateway-1")
+    assert caught.value.client_ids == ["client"]
+    with pytest.raises(ForeignSessionsError):
+        bdc.mqtt.enqueue([message(2), message(1, client_id="other")], owner="gateway-1")
+    bdc.mqtt.delete("client", "other", owner="gateway-1")
+    assert [item.client_id for item in bdc.mqtt.load()] == ["client"]
+    assert [item.number for item in bdc.mqtt.queue("client", 10)] == [1]
+    assert bdc.mqtt.queue("other", 10) == []
+    bdc.mqtt.enqueue([message(2)], owner="gateway-2")
+    bdc.mqtt.delete("client", owner="gateway-2")
+    assert bdc.mqtt.load() == bdc.mqtt.queue("client", 10) == []
+
+
+def test_sessions_of_a_gateway_that_is_no_more_find_another(bdc):
+    bdc.mqtt.save(SESSION, replace(SESSION, client_id="b", gateway="gateway-2"))
+    assert bdc.mqtt.adopt("gateway-1", ["gateway-1", "gateway-2"]) == 0
+    assert bdc.mqtt.adopt("gateway-1", ["gateway-1"]) == 1
+    assert {item.client_id for item in bdc.mqtt.load("gateway-1")} == {"client", "b"}
+
+
+def test_retained_messages_newest_by_their_stamp(bdc):
+    first = MqttRetainedRecord("a/ñ", b"\x00\xff", 1, [[3, "text"]], 10)
+    long = MqttRetainedRecord("x" * 60_000, b"y" * 100_000, 0, [], 11, NOW + timedelta(seconds=1))
+    bdc.retained.put([first, long])
+    bdc.retained.put([])
+    bdc.retained.put([replace(first, payload=b"older", stamp=9)])
+    assert sorted(bdc.retained.load(NOW), key=lambda record: record.stamp) == [first, long]
+    assert bdc.retained.load(NOW + timedelta(seconds=1)) == [first]
+    assert bdc.retained.load(NOW) == [first]
+    bdc.retained.put([replace(first, payload=b"new", stamp=12), replace(first, payload=b"", stamp=11)])
+    assert [record.payload for record in bdc.retained.load(NOW)] == [b"new"]
+    bdc.retained.put([replace(first, payload=b"", stamp=13)])
+    assert bdc.retained.load(NOW) == []
+
+
+def test_many_retained_messages_in_one_call(bdc):
+    records = [MqttRetainedRecord(f"t/{number}", b"1", 0, [], 1) for number in range(1200)]
+    bdc.retained.put(records)
+    bdc.retained.put([replace(record, payload=b"2", stamp=2) for record in records])
+    assert {record.payload for record in bdc.retained.load(NOW)} == {b"2"}
