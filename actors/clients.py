@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from actors.config import PlatformConfig
 from actors.feed import Announcement
-from actors.partition import Outcome, WriteBatch
 from actors.runtime import ActorGoneError, Ref
 from actors.window import SendWindow
+from actors.writes import Outcome, WriteBatch
 from sib.errors import SibError, TooManyQueriesError
 
 

@@ -15,9 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import bson
+from bson import json_util
 
+from sib.ssap.messages import Dialect
 from sib.ssap.printing import print_legacy, print_one
 from sib.subscriptions import SubscriptionIndex
+from storage.bdc.records import SubscriptionRecord
+
+_NAIVE = json_util.JSONOptions(tz_aware=False)
 
 UNACKNOWLEDGED_MAX = 100_000
 """Announced but not acknowledged items of one gateway; beyond it, the gateway reads the change log instead."""
@@ -245,3 +250,15 @@ def _events(changes: Iterable[Changed], ontologies: frozenset[str]) -> list[Even
         if changed.ontology in ontologies
         for position in range(len(changed.instances))
     ]
+
+
+def subscriber_of(record: SubscriptionRecord, gateway: str) -> Subscriber:
+    """A stored subscription as a partition needs it."""
+    return Subscriber(
+        record.subscription_id,
+        record.session_key,
+        record.ontology,
+        json_util.loads(record.filter_text, json_options=_NAIVE),
+        gateway,
+        record.dialect == Dialect.ONE,
+    )

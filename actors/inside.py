@@ -18,7 +18,7 @@ from bson import json_util
 from actors.clients import FutureWrite, PartitionClient
 from actors.config import PlatformConfig
 from actors.operations import Grant, Operations, OperationsCore, Origin
-from actors.partition import INSERT_ONCE, NO_CONSUMER
+from actors.writes import INSERT_ONCE, NO_CONSUMER
 from sib.access import Rights, rights_of
 from sib.errors import AuthorizationError
 from sib.ssap import operations as ops

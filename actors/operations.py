@@ -23,7 +23,7 @@ from actors import logs
 from actors.catalog import LiveCatalog
 from actors.clients import FutureWrite, PartitionClient, QueryClient
 from actors.config import Limits, PlatformConfig
-from actors.partition import DELETE, INSERT, INSERT_ALL, UPDATE, encode_delete, encode_update
+from actors.writes import DELETE, INSERT, INSERT_ALL, UPDATE, encode_delete, encode_update
 from sib.access import Rights, authorize
 from sib.errors import (
     DefinedQueryNotFoundError,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bson import ObjectId
 
-from actors.partition import INSERT
+from actors.writes import INSERT
 from sib.errors import AuthenticationError, SibError, StoreUnavailableError
 from sib.ssap.answers import Answer, InsertedId, format_answer, format_unreadable
 from sib.ssap.cipher import decipher, encipher, is_clear, split_join_prefix

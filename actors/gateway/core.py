@@ -11,12 +11,12 @@ from typing import Any
 
 from actors.clients import PartitionClient, SessionClient
 from actors.config import PlatformConfig
+from actors.feed import subscriber_of
 from actors.gateway.channel import Channel
 from actors.gateway.commands import Commands
 from actors.gateway.notifier import Inbox, LocalSubscription, Notifier
 from actors.metrics import GatewayMetrics, Samples
 from actors.operations import OperationsCore
-from actors.partition import subscriber_of
 from actors.router import Router
 from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease

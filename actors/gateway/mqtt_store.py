@@ -1,4 +1,4 @@
-"""Persistent MQTT sessions and their queues in a store: the port, one in memory, and the writer in front of it."""
+"""Persistent MQTT sessions, their queues and retained messages in a store: the port, one in memory, and the writer before it."""
 
 from __future__ import annotations
 
@@ -39,25 +39,70 @@ class StoredMessage:
     expires_at_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRetained:
+    """A retained message; an empty payload takes it out. Of two with one topic the one with the higher ``stamp`` counts."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    properties: list[list[Any]]
+    expires_at_s: float | None
+    stamp: int
+
+
+class SessionsMovedError(Exception):
+    """These clients' sessions are another gateway's by now: nothing of the call was written."""
+
+    def __init__(self, client_ids: Sequence[str]) -> None:
+        super().__init__(f"{len(client_ids)} sessions")
+        self.client_ids = client_ids
+
+
 class MqttSessionStore(Protocol):
-    """Where persistent sessions outlive the process. Each call is durable when it returns, and idempotent."""
+    """Where persistent sessions outlive the process. Each call is durable when it returns, and idempotent.
+
+    Several gateways may share what is stored; each session is held by one of them.
+    """
 
     async def load_all(self) -> tuple[list[StoredSession], list[StoredMessage]]:
-        """Everything that is stored, messages of each client by number."""
+        """Everything that this gateway holds, messages of each client by number."""
+        ...
+
+    async def claim(self, client_ids: Sequence[str]) -> tuple[list[StoredSession], list[StoredMessage]]:
+        """From now on this gateway holds these clients' sessions, whoever held them; returns those that exist."""
         ...
 
     async def save(self, sessions: Sequence[StoredSession]) -> None:
-        """Create or replace."""
+        """Create or replace.
+
+        Raises:
+            SessionsMovedError: Some are another gateway's.
+        """
         ...
 
     async def delete(self, client_ids: Sequence[str]) -> None:
         """Take sessions out, with what waits for them. Unknown ones are no error."""
         ...
 
-    async def enqueue(self, messages: Sequence[StoredMessage]) -> None: ...
+    async def enqueue(self, messages: Sequence[StoredMessage]) -> None:
+        """Keep messages for clients that are away.
+
+        Raises:
+            SessionsMovedError: Some of their sessions are another gateway's.
+        """
+        ...
 
     async def dequeue(self, keys: Sequence[tuple[str, int]]) -> None:
         """Take messages out, by client id and number. Unknown ones are no error."""
+        ...
+
+    async def load_retained(self) -> list[StoredRetained]:
+        """The retained messages of all gateways."""
+        ...
+
+    async def retain(self, changes: Sequence[StoredRetained]) -> None:
+        """Keep or take out retained messages."""
         ...
 
 
@@ -67,9 +112,18 @@ class MemorySessionStore:
     def __init__(self) -> None:
         self.sessions: dict[str, StoredSession] = {}
         self.messages: dict[tuple[str, int], StoredMessage] = {}
+        self.retained: dict[str, StoredRetained] = {}
 
     async def load_all(self) -> tuple[list[StoredSession], list[StoredMessage]]:
         return list(self.sessions.values()), sorted(self.messages.values(), key=lambda message: message.number)
+
+    async def claim(self, client_ids: Sequence[str]) -> tuple[list[StoredSession], list[StoredMessage]]:
+        sessions, messages = await MemorySessionStore.load_all(self)
+        wanted = set(client_ids)
+        return (
+            [session for session in sessions if session.client_id in wanted],
+            [message for message in messages if message.client_id in wanted],
+        )
 
     async def save(self, sessions: Sequence[StoredSession]) -> None:
         self.sessions.update((session.client_id, session) for session in sessions)
@@ -86,6 +140,16 @@ class MemorySessionStore:
     async def dequeue(self, keys: Sequence[tuple[str, int]]) -> None:
         for key in keys:
             self.messages.pop(key, None)
+
+    async def load_retained(self) -> list[StoredRetained]:
+        return list(self.retained.values())
+
+    async def retain(self, changes: Sequence[StoredRetained]) -> None:
+        for change in changes:
+            if change.payload:
+                self.retained[change.topic] = change
+            else:
+                self.retained.pop(change.topic, None)
 
 
 class StoreWriter:
