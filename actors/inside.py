@@ -17,10 +17,12 @@ from bson import json_util
 
 from actors.clients import FutureWrite, PartitionClient
 from actors.config import PlatformConfig
-from actors.operations import Grant, Operations, OperationsCore, Origin
+from actors.operations import Grant, Operations, OperationsCore, Origin, read_text
 from actors.writes import INSERT_ONCE, NO_CONSUMER
 from sib.access import Rights, rights_of
 from sib.errors import AuthorizationError
+from sib.query import plan as plans
+from sib.query.native import is_empty
 from sib.ssap import operations as ops
 from sib.ssap.answers import AffectedIds, Answer, InsertedId, Rows
 from sib.ssap.envelope import Request
@@ -46,6 +48,8 @@ class Principal:
     kp: str = ""
     instance: str = ""
     session_key: str = ""
+    ontologies: frozenset[str] | None = None
+    """What it is confined to; None: to nothing less than its rights."""
 
     @property
     def context(self) -> dict[str, str]:
@@ -185,6 +189,22 @@ class Inside:
         """Remove what a condition matches; the ids of the removed."""
         return _ids(await self.execute(who, _request(MessageType.DELETE, ontology, ops.Delete(text, query_type))))
 
+    async def condition(
+        self,
+        who: Principal,
+        text: str,
+        *,
+        query_type: QueryType = QueryType.NATIVE,
+        ontology: str | None = None,
+        params: dict[str, str] | None = None,
+    ) -> tuple[str, dict[str, Any]]:
+        """The ontology and the condition of a subscription, for those who watch its changes themselves.
+
+        Raises:
+            SibError: the text means no condition, or it may not read there.
+        """
+        return await self._operations.condition(who, text, query_type, ontology, params)
+
     async def execute(self, who: Principal, request: Request) -> Answer:
         """Carry out an INSERT, UPDATE, DELETE, BULK or QUERY; its session key is not looked at.
 
@@ -207,7 +227,7 @@ class _InsideOperations(Operations):
 
     def __init__(self, core: OperationsCore) -> None:
         super().__init__(core)
-        self._rights: dict[tuple[str, str], tuple[bool, Mapping[str, Rights]]] = {}
+        self._rights: dict[tuple[str, str, frozenset[str] | None], tuple[bool, Mapping[str, Rights]]] = {}
 
     def forget_rights(self) -> None:
         self._rights.clear()
@@ -225,14 +245,29 @@ class _InsideOperations(Operations):
         await write.future
         return id_
 
+    async def condition(
+        self, who: Principal, text: str, query_type: QueryType, ontology: str | None, params: dict[str, str] | None
+    ) -> tuple[str, dict[str, Any]]:
+        granted = await self._granted(who)
+        name, condition = ontology or "", {}
+        if query_type is QueryType.SIB_DEFINED or not is_empty(text):
+            plan = await read_text(text, self.plan_query, query_type, params, ontology)
+            name, condition = plan.ontology, plans.condition_of(plan)
+        self._authorize("SUBSCRIBE", name, granted)
+        return name, condition
+
     async def _granted(self, who: Principal) -> _Granted:
-        known = self._rights.get((who.user, who.kp))
+        key = (who.user, who.kp, who.ontologies)
+        known = self._rights.get(key)
         if known is None:
             if len(self._rights) >= PRINCIPALS_MAX:
                 self._rights.clear()
-            known = self._rights[who.user, who.kp] = await asyncio.to_thread(self._read_rights, who)
-        key = f"inside:{who.user}:{who.kp}:{who.instance}:{who.session_key}"
-        return _Granted(key, who.user, known[0], known[1], who.context)
+            is_administrator, rights = await asyncio.to_thread(self._read_rights, who)
+            if who.ontologies is not None:
+                rights = {name: right for name, right in rights.items() if name in who.ontologies}
+            known = self._rights[key] = (is_administrator, rights)
+        session = f"inside:{who.user}:{who.kp}:{who.instance}:{who.session_key}"
+        return _Granted(session, who.user, known[0], known[1], who.context)
 
     def _read_rights(self, who: Principal) -> tuple[bool, Mapping[str, Rights]]:
         with self._core.bdc.read() as configuration:

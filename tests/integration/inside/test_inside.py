@@ -125,6 +125,31 @@ async def test_everybody_has_his_own_rights(platform):
     await inside_.insert(ANA, "Measure", {"n": 2})
 
 
+async def test_a_principal_may_be_confined_to_less_than_his_rights(platform):
+    inside_, _, _ = platform
+    confined = Principal("sofia", ontologies=frozenset({"Measure"}))
+    await inside_.insert(confined, "Measure", {"n": 1})
+    await inside_.insert(SOFIA, "Other", {"n": 1})
+    for attempt in (
+        inside_.insert(confined, "Other", {"n": 1}),
+        inside_.query(confined, "select * from Other"),
+        inside_.condition(confined, "{}", ontology="Other"),
+    ):
+        with pytest.raises(AuthorizationError):
+            await attempt
+
+
+async def test_a_subscription_has_an_ontology_and_a_condition(platform):
+    inside_, _, _ = platform
+    sql = await inside_.condition(SOFIA, "select * from Measure where n > 2", query_type=QueryType.SQLLIKE)
+    assert sql == await inside_.condition(SOFIA, "{n: {$gt: 2}}", ontology="Measure") == ("Measure", {"n": {"$gt": 2}})
+    assert await inside_.condition(ANA, "", ontology="Measure") == ("Measure", {})
+    with pytest.raises(AuthorizationError):
+        await inside_.condition(ANA, "", ontology="Other")
+    with pytest.raises(OntologyNotFoundError):
+        await inside_.condition(ANA, "", ontology="")
+
+
 async def test_it_is_no_consumer_of_changes(platform):
     inside_, _, partition = platform
     await inside_.insert(SOFIA, "Measure", {"n": 1})
