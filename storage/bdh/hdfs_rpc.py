@@ -1,18 +1,18 @@
 """History on HDFS through its own protocol (hdfs-native, without a JVM).
 
 That library waits for ever for a NameNode that is frozen, so every call runs on an event loop of our own under a time
-limit. Its objects are never let go while a server may owe them an answer: that would wait for the answer without releasing
-Python, or cancel what other threads are reading. So a client is replaced seldom, and what is given up is kept.
+limit. Its objects are never freed (``_keep``): that would wait for the answers of a frozen server without releasing Python,
+or cancel what other threads are reading. So there is one client for each NameNode, replaced seldom.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,8 +35,8 @@ READERS_KEPT = 256
 """Files whose block locations are remembered."""
 CLIENT_AGE_S = 60.0
 """A client whose NameNode does not answer is replaced when it is older: its connection may be a dead one."""
-GIVEN_UP_MAX = 100
-"""Clients that are given up in one process; after that the last one stays."""
+CLIENTS_MAX = 100
+"""Clients that one process makes; after that the last one of a NameNode stays."""
 
 _SETTINGS = {
     "dfs.client.socket-timeout": "3000",
@@ -64,8 +64,45 @@ _REFUSED = {
 Result = TypeVar("Result")
 
 
-_given_up: list[Any] = []
-_failed: deque[Any] = deque(maxlen=64)
+def _keep(thing: Any) -> None:
+    """Make an object immortal, also when the interpreter ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+class _Clients:
+    """The clients of this process, by NameNode and user."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str | None, int], tuple[AsyncClient, float]] = {}
+        self._n_made = 0
+
+    def get(self, name_node: str) -> AsyncClient:
+        key = self._key(name_node)
+        with self._lock:
+            found = self._clients.get(key)
+            if found is None:
+                client = AsyncClient(name_node, _SETTINGS)
+                _keep(client.inner)
+                self._n_made += 1
+                found = self._clients[key] = client, time.monotonic()
+            return found[0]
+
+    def replace(self, name_node: str) -> None:
+        """The NameNode did not answer: its next call gets a new connection, if this one is not new itself."""
+        key = self._key(name_node)
+        with self._lock:
+            found = self._clients.get(key)
+            is_old = found is not None and time.monotonic() - found[1] > CLIENT_AGE_S
+            if is_old and self._n_made < CLIENTS_MAX:
+                del self._clients[key]
+
+    @staticmethod
+    def _key(name_node: str) -> tuple[str, str | None, int]:
+        return name_node, os.environ.get("HADOOP_USER_NAME"), os.getpid()
+
+
+_CLIENTS = _Clients()
 
 
 class _Loop:
@@ -97,9 +134,6 @@ class RpcFiles:
         self.url = url
         self._root = address.root
         self._name_node = f"hdfs://{address.host}:{address.port}"
-        self._client: AsyncClient | None = None
-        self._client_since = 0.0
-        self._is_owed = False
         self._folders: set[str] = set()
         self._readers: dict[str, Any] = {}
         if address.user:
@@ -124,8 +158,7 @@ class RpcFiles:
             self._await(writer.close(), 3 * DATA_TIMEOUT_S, path)
         except SibError:
             # Closing a writer that failed would wait once more for what did not answer; the file is replaced next time.
-            _failed.append(writer)
-            self._is_owed = True
+            _keep(writer.inner)
             raise
 
     def exists(self, path: str) -> bool:
@@ -160,8 +193,8 @@ class RpcFiles:
         try:
             return bytes(self._await(reader.read_range(offset, end - offset), timeout_s, path))
         except StoreUnavailableError:
-            _failed.append(self._readers.pop(path, None))
-            self._is_owed = True
+            _keep(reader.inner)
+            self._readers.pop(path, None)
             raise
 
     def entries(self, folder: str) -> list[Entry]:
@@ -185,14 +218,8 @@ class RpcFiles:
         return f"bdh://{path}"
 
     def close(self) -> None:
-        """Let go of a client that has had all its answers; one that has not is kept (see above)."""
-        if not self._is_owed:
-            self._readers.clear()
-            self._client = None
-        elif self._client is not None and len(_given_up) < GIVEN_UP_MAX:
-            _given_up.append((self._client, dict(self._readers)))
-            self._readers.clear()
-            self._client = None
+        """The client stays, for others and for the next call."""
+        self._readers.clear()
         self._folders.clear()
 
     def _full(self, path: str) -> str:
@@ -206,9 +233,7 @@ class RpcFiles:
 
     def _call(self, call: Callable[[AsyncClient], Coroutine[Any, Any, Result]], path: str) -> Result:
         async def run() -> Result:
-            if self._client is None:
-                self._client, self._client_since = AsyncClient(self._name_node, _SETTINGS), time.monotonic()
-            return await call(self._client)
+            return await call(_CLIENTS.get(self._name_node))
 
         result: Result = self._await(run(), CALL_TIMEOUT_S, path)
         return result
@@ -229,8 +254,7 @@ class RpcFiles:
         except FileExistsError:
             raise PartExistsError(f"The history has a file {path!r} already.") from None
         except TimeoutError:
-            self._is_owed = True
-            self._replace_client()
+            _CLIENTS.replace(self._name_node)
             raise StoreUnavailableError(f"HDFS at {self._name_node} does not answer: check that it runs.") from None
         except (OSError, RuntimeError) as error:
             raise self._translated(error, path) from error
@@ -239,14 +263,6 @@ class RpcFiles:
                 raise
             self._readers.clear()
             raise StoreUnavailableError(f"The HDFS client failed inside ({error}); it is tried again.") from None
-
-    def _replace_client(self) -> None:
-        is_old = time.monotonic() - self._client_since > CLIENT_AGE_S
-        if self._client is not None and is_old and len(_given_up) < GIVEN_UP_MAX:
-            _given_up.append((self._client, dict(self._readers)))
-            self._readers.clear()
-            self._client = None
-            self._is_owed = False
 
     def _translated(self, error: Exception, path: str) -> SibError:
         text = str(error)
