@@ -20,6 +20,7 @@ from storage.bdc.identities import Identities
 from storage.bdc.models import ConfigCounter
 from storage.bdc.mqtt import MqttStore
 from storage.bdc.mqtt_retained import RetainedStore
+from storage.bdc.processes import ProcessStore
 from storage.bdc.records import Catalog, LogRecord
 from storage.bdc.sessions import SessionStore, SubscriptionStore
 
@@ -63,6 +64,7 @@ class Bdc:
         self.mqtt = MqttStore(database)
         self.retained = RetainedStore(database)
         self.history = HistoryManifest(database, now)
+        self.processes = ProcessStore(database)
 
     # The database itself.
 

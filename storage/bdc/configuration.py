@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from storage.bdc.deployments import DeploymentRepository
     from storage.bdc.kps import InstanceRepository, KpRepository, TokenRepository
     from storage.bdc.ontologies import OntologyRepository
+    from storage.bdc.processes import ProcessRepository
     from storage.bdc.users import UserRepository
 
 
@@ -29,7 +30,7 @@ class Configuration:
     """
 
     def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
-        from storage.bdc import definitions, deployments, kps, ontologies, users
+        from storage.bdc import definitions, deployments, kps, ontologies, processes, users
 
         self.connection = connection
         self.now = now
@@ -44,6 +45,7 @@ class Configuration:
         self.assets: AssetRepository = definitions.AssetRepository(self)
         self.settings: SettingRepository = definitions.SettingRepository(self)
         self.deployments: DeploymentRepository = deployments.DeploymentRepository(self)
+        self.processes: ProcessRepository = processes.ProcessRepository(self)
 
     def version(self) -> int:
         """The number of the configuration before this transaction's own changes."""
