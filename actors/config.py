@@ -56,6 +56,8 @@ class Limits:
     query_time_limit_s: float = 30
     queries_at_once_max: int = 64
     callback_allow: tuple[str, ...] = ()
+    kp_deployers: tuple[str, ...] = ()
+    kp_wheelhouse: str | None = None
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def config_from_json(text: str) -> PlatformConfig:
     """The inverse of :func:`config_to_json`."""
     value = json.loads(text)
     value["topology"] = Topology(**{key: tuple(names) for key, names in value["topology"].items()})
-    value["limits"] = Limits(**{**value["limits"], "callback_allow": tuple(value["limits"]["callback_allow"])})
+    lists = {key: tuple(item) for key, item in value["limits"].items() if isinstance(item, list)}
+    value["limits"] = Limits(**{**value["limits"], **lists})
     value["listeners"] = tuple(Listener(**listener) for listener in value["listeners"])
     value["modules"] = tuple(value["modules"])
     return PlatformConfig(**value)

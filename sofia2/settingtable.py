@@ -192,6 +192,21 @@ TABLE: tuple[Setting, ...] = (
         "SUBSCRIBECOMMANDs of one connection; more are refused.",
     ),
     _limit("limits.queries_at_once_max", "queries_at_once_max", "Queries of one gateway at work; more are refused."),
+    Setting(
+        "kp.deployers",
+        "texts",
+        (),
+        "Users with the role COLABORADOR whose KPs the platform runs; those of an ADMINISTRADOR it runs anyway.",
+        is_hot=True,
+        limit="kp_deployers",
+    ),
+    Setting(
+        "kp.wheelhouse",
+        "path",
+        None,
+        "The folder of wheels from which dependencies of KPs are installed. Default: DATA/wheelhouse",
+        limit="kp_wheelhouse",
+    ),
     _limit(
         "mqtt.session_expiry_s",
         "mqtt_session_expiry_s",
