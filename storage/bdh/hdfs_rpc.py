@@ -74,11 +74,11 @@ class _Clients:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._clients: dict[tuple[str, str | None, int], tuple[AsyncClient, float]] = {}
+        self._clients: dict[tuple[str, str, int], tuple[AsyncClient, float]] = {}
         self._n_made = 0
 
-    def get(self, name_node: str) -> AsyncClient:
-        key = self._key(name_node)
+    def get(self, name_node: str, user: str) -> AsyncClient:
+        key = name_node, user, os.getpid()
         with self._lock:
             found = self._clients.get(key)
             if found is None:
@@ -88,18 +88,14 @@ class _Clients:
                 found = self._clients[key] = client, time.monotonic()
             return found[0]
 
-    def replace(self, name_node: str) -> None:
+    def replace(self, name_node: str, user: str) -> None:
         """The NameNode did not answer: its next call gets a new connection, if this one is not new itself."""
-        key = self._key(name_node)
+        key = name_node, user, os.getpid()
         with self._lock:
             found = self._clients.get(key)
             is_old = found is not None and time.monotonic() - found[1] > CLIENT_AGE_S
             if is_old and self._n_made < CLIENTS_MAX:
                 del self._clients[key]
-
-    @staticmethod
-    def _key(name_node: str) -> tuple[str, str | None, int]:
-        return name_node, os.environ.get("HADOOP_USER_NAME"), os.getpid()
 
 
 _CLIENTS = _Clients()
@@ -128,11 +124,16 @@ _LOOP = _Loop()
 
 
 class RpcFiles:
-    """A folder of HDFS. See ``HistoryFiles``. The user is the URL's, else that of ``HADOOP_USER_NAME``."""
+    """A folder of HDFS. See ``HistoryFiles``. The user is the URL's, else that of ``HADOOP_USER_NAME``.
+
+    The library knows users only by that variable and looks at it when it connects: a URL's user is put there, for the
+    whole process.
+    """
 
     def __init__(self, url: str, address: Address) -> None:
         self.url = url
         self._root = address.root
+        self._user = address.user or os.environ.get("HADOOP_USER_NAME", "")
         self._name_node = f"hdfs://{address.host}:{address.port}"
         self._folders: set[str] = set()
         self._readers: dict[str, Any] = {}
@@ -233,7 +234,7 @@ class RpcFiles:
 
     def _call(self, call: Callable[[AsyncClient], Coroutine[Any, Any, Result]], path: str) -> Result:
         async def run() -> Result:
-            return await call(_CLIENTS.get(self._name_node))
+            return await call(_CLIENTS.get(self._name_node, self._user))
 
         result: Result = self._await(run(), CALL_TIMEOUT_S, path)
         return result
@@ -254,7 +255,7 @@ class RpcFiles:
         except FileExistsError:
             raise PartExistsError(f"The history has a file {path!r} already.") from None
         except TimeoutError:
-            _CLIENTS.replace(self._name_node)
+            _CLIENTS.replace(self._name_node, self._user)
             raise StoreUnavailableError(f"HDFS at {self._name_node} does not answer: check that it runs.") from None
         except (OSError, RuntimeError) as error:
             raise self._translated(error, path) from error

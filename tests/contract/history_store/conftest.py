@@ -1,11 +1,7 @@
 """One history on every file system: a local folder, HDFS by RPC and by WebHDFS (skipped where Hadoop cannot run)."""
 
-import os
-import shutil
-import subprocess
 import uuid
 from datetime import datetime
-from pathlib import Path
 
 import bson
 import pytest
@@ -19,9 +15,8 @@ from storage.bdh.transfer import Transfer
 from storage.bdtr.model import context_head
 from storage.bdtr.transfers import TransferJournal
 from storage.open import open_bdtr
+from tests.hadoop import hdfs_urls
 
-ROOT = Path(__file__).parents[3]
-HDFS = ROOT / "scripts/services/hdfs"
 NOW = datetime(2026, 11, 1)
 EPOCH = datetime(1970, 1, 1)
 
@@ -29,24 +24,8 @@ EPOCH = datetime(1970, 1, 1)
 @pytest.fixture(scope="session")
 def hdfs(tmp_path_factory):
     """The addresses of a running HDFS: {"hdfs": url, "webhdfs": url}."""
-    given = os.environ.get("SOFIA2_TEST_HDFS_URLS")
-    if given:
-        yield {url.partition(":")[0]: url for url in given.split()}
-        return
-    if os.environ.get("SOFIA2_TEST_HDFS") != "1" and not os.environ.get("SOFIA2_TEST_HDFS_URLS"):
-        pytest.skip("HDFS: the history is work in progress; its tests on HDFS run with SOFIA2_TEST_HDFS=1")
-    missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"HDFS needs {' and '.join(missing)}")
-    port = 28200 + os.getpid() % 900 * 5
-    data = tmp_path_factory.mktemp("hdfs")
-    environment = {**os.environ, "HDFS_DATA": str(data), "HDFS_PORT": str(port)}
-    started = subprocess.run([HDFS, "start"], env=environment, capture_output=True, text=True, timeout=300)
-    if started.returncode:
-        subprocess.run([HDFS, "stop"], env=environment, capture_output=True)
-        pytest.skip(f"HDFS did not start: {started.stderr[-300:]}")
-    yield {url.partition(":")[0]: url for url in started.stdout.split()}
-    subprocess.run([HDFS, "stop"], env=environment, capture_output=True)
+    with hdfs_urls(tmp_path_factory.mktemp("hdfs")) as urls:
+        yield urls
 
 
 @pytest.fixture(

@@ -133,6 +133,58 @@ def test_the_files_of_another_store_are_left_alone(world, tmp_path):
     assert world.files.read(layout.path_of("S", day, name)) == b"of a store before"
 
 
+@pytest.mark.parametrize("jump", [timedelta(days=4000), timedelta(days=-4000)])
+def test_a_clock_that_jumps_during_a_transfer_loses_nothing(world, jump):
+    """At every step of several batches, forward or backward, with a compaction and its deletions between them."""
+    world.insert(range(30), DAY_1)
+    world.insert(range(30, 40), DAY_3)
+    compaction = Compaction("S", world.files, world.manifest, now=lambda: world.now)
+
+    class Jumping:
+        def __getattr__(self, name):
+            def step(*arguments, **options):
+                world.now += jump
+                result = getattr(world.journal, name)(*arguments, **options)
+                world.now -= jump
+                compaction.run()
+                return result
+
+            return step
+
+    assert world.transfer(steps=Jumping(), batch_documents=10).run(DAY_2).n_moved == 30
+    assert world.history() == list(range(30))
+    assert world.real_time() == list(range(30, 40))
+    world.now += jump
+    compaction.run()
+    world.transfer().run(DAY_2)
+    assert world.sql("select count(*), sum(measure) from both.S") == [(40, float(sum(range(40))))]
+    assert world.history() == list(range(30))
+
+
+@pytest.mark.parametrize("cut", [0, 700])
+def test_a_file_cut_short_is_written_again(world, cut):
+    """What lies below us lost the end of a file that had its name already, and the process that wrote it."""
+    world.insert(range(50), DAY_1)
+
+    class Dies:
+        def __getattr__(self, name):
+            return getattr(world.journal, name)
+
+        def commit(self, *arguments, **options):
+            raise StoreUnavailableError("killed")
+
+    with pytest.raises(StoreUnavailableError):
+        world.transfer(steps=Dies()).run(DAY_2)
+    folder = "S/fecha=2026-01-01"
+    (entry,) = world.files.entries(folder)
+    whole = world.files.read(f"{folder}/{entry.name}")
+    world.files.delete(f"{folder}/{entry.name}")
+    world.files.put(f"{folder}/{entry.name}", "S/_tmp/x", memoryview(whole[:cut]))
+    assert world.transfer().run(DAY_2).n_moved == 50
+    assert world.history() == list(range(50))
+    assert world.store.count("S") == 0
+
+
 def test_queries_see_every_instance_once_at_every_step(world):
     world.insert(range(40), DAY_1)
     counts = []
