@@ -13,6 +13,7 @@ from typing import Any
 
 from actors import logs
 from actors.config import PlatformConfig
+from actors.kp.container import KpContainer
 from actors.metrics import Samples, merge_samples
 from actors.ray_metrics import RayMetrics
 from actors.roster import roster, spawn_all
@@ -25,6 +26,8 @@ log = logging.getLogger("sofia2.platform")
 WATCH_S = 0.2
 """How often the configuration's version is looked at: a change is felt everywhere within a second."""
 TICK_S = 1.0
+CONTAIN_S = 5.0
+"""How often the KPs that run are compared with those that shall, also without a change."""
 PUBLISH_S = 10.0
 STATUS_TIMEOUT_S = 2.0
 
@@ -41,6 +44,9 @@ class Platform:
         self._restarts: dict[str, int] = {}
         self._version = self._bdc.config_version()
         self._versions: dict[str, int] = {}
+        self._container = KpContainer(config, self._bdc)
+        self._contained = -1
+        """The version of the configuration whose KPs run."""
         self._started = asyncio.get_event_loop().create_task(self._start())
 
     async def _start(self) -> None:
@@ -55,6 +61,7 @@ class Platform:
         self._tasks = [loop.create_task(self._watch_version())]
         self._tasks += [loop.create_task(self._push(name)) for name in self._kinds]
         self._tasks += [loop.create_task(self._tick(name)) for name in others]
+        self._tasks.append(loop.create_task(self._contain()))
         self._tasks.append(loop.create_task(self._publish_metrics()))
         log.info("the platform %s is ready", config.data)
 
@@ -86,6 +93,24 @@ class Platform:
                 log.debug("%s has not taken over the configuration: %s", name, error)
             await asyncio.sleep(WATCH_S)
 
+    async def _contain(self) -> None:
+        """Bring the KPs that the platform runs to the newest configuration, until they have it."""
+        looked_at_s = 0.0
+        while True:
+            version = self._version
+            if self._contained != version or time.monotonic() - looked_at_s > CONTAIN_S:
+                looked_at_s = time.monotonic()
+                try:
+                    if await self._container.reconcile():
+                        self._contained = version
+                except Exception as error:
+                    log.warning("the KPs of the platform are not as they shall be: %s", error)
+            await asyncio.sleep(WATCH_S)
+
+    async def kps(self) -> list[dict[str, Any]]:
+        """Every deployed KP instance: name, instance, state and what is known of it."""
+        return await self._container.kps()
+
     async def _tick(self, name: str) -> None:
         while True:
             try:
@@ -102,11 +127,14 @@ class Platform:
 
     async def applied(self, version: int) -> bool:
         """Whether every actor has taken over this version of the configuration."""
-        return all(self._versions.get(name, -1) >= version for name in self._kinds)
+        is_pushed = all(self._versions.get(name, -1) >= version for name in self._kinds)
+        return is_pushed and self._contained >= version
 
     async def status(self) -> dict[str, Any]:
         """Readiness, database health, and every actor with name, kind, pid, node, state and restarts."""
-        actors = await asyncio.gather(*(self._actor_status(name, kind) for name, kind in self._kinds.items()))
+        workers = dict.fromkeys(sorted(self._container.workers), "KpWorker")
+        found = await asyncio.gather(*(self._actor_status(*item) for item in {**self._kinds, **workers}.items()))
+        actors = found[: len(self._kinds)]
         platform = {
             "name": "platform", "kind": "Platform", "pid": os.getpid(), "node": "head", "state": "running", "restarts": 0,
         }  # fmt: skip
@@ -116,7 +144,7 @@ class Platform:
             "modules": list(self._config.modules),
             "databases": {"bdc": await asyncio.to_thread(self._bdc_health), "bdtr": self._bdtr_health(actors)},
             "config_version": self._version,
-            "actors": [platform, *actors],
+            "actors": [platform, *found],
         }
 
     async def _actor_status(self, name: str, kind: str) -> dict[str, Any]:

@@ -226,6 +226,13 @@ def start_ray(temp_folder: Path, *, environment: Mapping[str, str], token_file: 
     )
 
 
+def actor_names(prefix: str) -> list[str]:
+    """The named actors that are there, also those that restart, whose name begins so."""
+    import ray
+
+    return [name for name in ray.util.list_named_actors() if name.startswith(prefix)]
+
+
 def kill(ref: Ref) -> None:
     """End an actor for good."""
     import ray

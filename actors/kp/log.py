@@ -92,46 +92,50 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path
 
 
-def read_log(path: Path, lines_max: int | None = None) -> list[str]:
-    """The newest lines, oldest first; None: all that are kept."""
-    parts = []
-    for number in range(FILES_KEPT - 1, -1, -1):
-        with contextlib.suppress(FileNotFoundError):
-            parts.append(numbered(path, number).read_bytes())
-    lines = b"".join(parts).decode(errors="replace").splitlines()
-    return lines if lines_max is None else lines[max(0, len(lines) - lines_max) :]
+class LogReader:
+    """Reads a KP instance's log: what is kept, and then what is written from there on."""
 
+    def __init__(self, path: Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._path, self._sleep = path, sleep
+        self._file: IO[bytes] | None = None
+        self._rest = b""
 
-def follow_log(path: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """The lines that are written from now on, for ever; over rotations, too."""
-    file = _open_end(path)
-    rest = b""
-    while True:
-        data = file.read() if file else b""
-        if data:
-            *lines, rest = (rest + data).split(b"\n")
-            yield from (line.decode(errors="replace") for line in lines)
-            continue
-        if file is None or _is_rotated(path, file):
-            if file:
-                file.close()
-            file = path.open("rb") if path.exists() else None
-            if file:
-                continue
-        sleep(POLL_S)
+    def tail(self, lines_max: int | None = None) -> list[str]:
+        """The newest lines, oldest first; None: all that are kept."""
+        parts = []
+        for number in range(FILES_KEPT - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                parts.append(numbered(self._path, number).read_bytes())
+        *lines, self._rest = b"".join([*parts, self._read()]).split(b"\n")
+        texts = [line.decode(errors="replace") for line in lines]
+        return texts if lines_max is None else texts[max(0, len(texts) - lines_max) :]
 
+    def follow(self) -> Iterator[str]:
+        """The lines that are written from now on, for ever; over rotations, too."""
+        while True:
+            is_rotated = self._is_rotated()
+            data = self._read()
+            if data:
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+            elif is_rotated and self._file is not None:
+                self._file.close()
+                self._file = None
+            else:
+                self._sleep(POLL_S)
 
-def _open_end(path: Path) -> IO[bytes] | None:
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return None
-    file.seek(0, 2)
-    return file
+    def _read(self) -> bytes:
+        if self._file is None:
+            try:
+                self._file = self._path.open("rb")
+            except FileNotFoundError:
+                return b""
+        return self._file.read()
 
-
-def _is_rotated(path: Path, file: IO[bytes]) -> bool:
-    try:
-        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
-    except FileNotFoundError:
-        return True
+    def _is_rotated(self) -> bool:
+        if self._file is None:
+            return False
+        try:
+            return self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino
+        except FileNotFoundError:
+            return True

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sofia2.commands import objects
+from sofia2.commands import deployments, objects
 from sofia2.commands.options import Config, Data, Json, settings_of
 from sofia2.console import NO, WRONG_INPUT, CliError, output
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from storage.bdc.records import TokenRecord
 
 app = typer.Typer(help="KPs: the devices and applications that speak to the platform.", no_args_is_help=True)
+deployments.register(app)
 tokens = typer.Typer(help="Tokens: what a KP shows to join.", no_args_is_help=True)
 
 PREFIX_CHARS_MIN = 4

@@ -1,0 +1,29 @@
+"""When a KP that has failed is started again, and when no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PAUSE_S_FIRST, PAUSE_S_MAX = 1.0, 60.0
+FAILURES_MAX = 6
+"""In a row; then it is paused until somebody starts it."""
+STEADY_S = 60.0
+"""A program that ran so long has not failed in a row."""
+
+
+@dataclass(slots=True)
+class Restarts:
+    """The failures in a row of one release of a KP."""
+
+    failures: int = 0
+
+    def succeeded(self) -> None:
+        """It ended well, or was stopped."""
+        self.failures = 0
+
+    def failed(self, ran_s: float) -> float | None:
+        """It failed after ``ran_s``. Gives the seconds to wait before the next start; None: no next start."""
+        self.failures = 1 if ran_s >= STEADY_S else self.failures + 1
+        if self.failures >= FAILURES_MAX:
+            return None
+        return float(min(PAUSE_S_FIRST * 2 ** (self.failures - 1), PAUSE_S_MAX))
