@@ -22,6 +22,7 @@ from storage.bdc.mqtt import MqttStore
 from storage.bdc.mqtt_retained import RetainedStore
 from storage.bdc.processes import ProcessStore
 from storage.bdc.records import Catalog, LogRecord
+from storage.bdc.rules import RuleStore
 from storage.bdc.sessions import SessionStore, SubscriptionStore
 
 _VERSION = select(ConfigCounter.version)
@@ -64,6 +65,7 @@ class Bdc:
         self.mqtt = MqttStore(database)
         self.retained = RetainedStore(database)
         self.history = HistoryManifest(database, now)
+        self.rules = RuleStore(database)
         self.processes = ProcessStore(database)
 
     # The database itself.

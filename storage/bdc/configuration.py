@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from storage.bdc.kps import InstanceRepository, KpRepository, TokenRepository
     from storage.bdc.ontologies import OntologyRepository
     from storage.bdc.processes import ProcessRepository
+    from storage.bdc.rules import RuleRepository
     from storage.bdc.users import UserRepository
 
 
@@ -30,7 +31,7 @@ class Configuration:
     """
 
     def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
-        from storage.bdc import definitions, deployments, kps, ontologies, processes, users
+        from storage.bdc import definitions, deployments, kps, ontologies, processes, rules, users
 
         self.connection = connection
         self.now = now
@@ -45,6 +46,7 @@ class Configuration:
         self.assets: AssetRepository = definitions.AssetRepository(self)
         self.settings: SettingRepository = definitions.SettingRepository(self)
         self.deployments: DeploymentRepository = deployments.DeploymentRepository(self)
+        self.rules: RuleRepository = rules.RuleRepository(self)
         self.processes: ProcessRepository = processes.ProcessRepository(self)
 
     def version(self) -> int:

@@ -1,0 +1,82 @@
+"""What makes a rule run once, and the names that this run has for ever.
+
+An execution's key comes from what triggered it, never from a clock or chance: a repetition after a crash has the same key, and
+so the same ids for what it inserts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bson import ObjectId
+
+HOPS_MAX = 8
+"""Rules that trigger one another, one after the other; the next one is not run and the process log says so."""
+
+_MADE_BY = re.compile(r"(?:rule|cep):(?P<name>.*):(?P<hops>\d{1,3})")
+
+
+def made_by(rule: str, hops: int) -> str:
+    """The ``session_key`` in the contextData of what a rule inserts; it carries how many rules have been at work."""
+    return f"rule:{rule}:{hops}"
+
+
+def hops_of(session_key: object) -> int:
+    """How many rules were at work before an instance with this ``session_key`` was stored; 0 for those of KPs."""
+    found = _MADE_BY.fullmatch(session_key) if isinstance(session_key, str) else None
+    return int(found["hops"]) if found else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One run of one rule: what the script gets, and where it comes from."""
+
+    rule: str
+    source: str
+    """Names the event; unique within the rule."""
+    moment_s: int
+    """When it was, in seconds since 1970: the beginning of the ids of what the run inserts."""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    """``ontology`` or ``cepData`` (JSON text), ``data`` (a value): the names in the script."""
+    lane: str = ""
+    """The KP instance; runs of one are in order."""
+    hops: int = 0
+    branch: str = "if"
+    """Where it begins: ``if``, or ``then`` or ``else`` when the condition has been decided already."""
+
+    @property
+    def key(self) -> str:
+        """The execution's key: 64 hexadecimal digits."""
+        return hashlib.sha256(f"{self.rule}\n{self.source}".encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept."""
+        return {
+            "rule": self.rule,
+            "source": self.source,
+            "moment_s": self.moment_s,
+            "content": dict(self.content),
+            "lane": self.lane,
+            "hops": self.hops,
+            "branch": self.branch,
+        }
+
+
+def read_trigger(value: Mapping[str, Any]) -> Trigger:
+    """The inverse of ``to_json``."""
+    return Trigger(**value)
+
+
+def effect_id(key: str, moment_s: int, number: int) -> ObjectId:
+    """The ``_id`` of what the effect of this number of an execution inserts."""
+    digest = hashlib.sha256(f"{key}:{number}".encode()).digest()
+    return ObjectId((moment_s & 0xFFFFFFFF).to_bytes(4, "big") + digest[:8])
+
+
+def effect_key(key: str, number: int) -> str:
+    """The key of the execution that an effect asks for."""
+    return hashlib.sha256(f"{key}:{number}:run".encode()).hexdigest()
