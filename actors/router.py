@@ -237,7 +237,9 @@ class Router(Operations):
         ):
             raise LimitError(f"a connection may have {self._core.limits.commands_per_connection_max} SUBSCRIBECOMMANDs")
         id_ = str(uuid.uuid4())
-        commands.add(id_, wish, request.dialect, origin.channel, origin.endpoint)
+        # What it is told comes in cipher if it asked in cipher, as INDICATIONs do.
+        cipher_key = origin.slot.cipher_key if origin.slot is not None else None
+        commands.add(id_, wish, request.dialect, origin.channel, origin.endpoint, cipher_key=cipher_key)
         return Answer(Text(id_))
 
     async def _command(self, request: Request, command: ops.Command, origin: Origin) -> Answer:

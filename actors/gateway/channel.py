@@ -114,14 +114,22 @@ class Channel:
 
     __slots__ = (
         "_blocked", "_cipher_key", "_dialect", "_held", "_is_dirty", "_is_paused", "_is_running", "client_id", "commands",
-        "gateway", "is_open", "kind", "peer", "pending", "transport",
+        "gateway", "is_open", "kind", "message_bytes_max", "peer", "pending", "transport",
     )  # fmt: skip
 
     def __init__(
-        self, gateway: GatewayCore, transport: Transport, *, kind: str, peer: str, client_id: str | None
+        self,
+        gateway: GatewayCore,
+        transport: Transport,
+        *,
+        kind: str,
+        peer: str,
+        client_id: str | None,
+        message_bytes_max: int | None = None,
     ) -> None:
         self.gateway, self.transport = gateway, transport
         self.kind, self.peer, self.client_id = kind, peer, client_id
+        self.message_bytes_max = gateway.limits.message_bytes_max if message_bytes_max is None else message_bytes_max
         self.pending: deque[Slot] = deque()
         self.commands: dict[str, Any] | None = None
         self.is_open = True
@@ -146,9 +154,7 @@ class Channel:
         try:
             if not is_clear(payload):
                 payload = self._decipher(slot, payload, clear=clear)
-            slot.request = request = parse_request(
-                payload, fallback=self._dialect, size_max=self.gateway.limits.message_bytes_max
-            )
+            slot.request = request = parse_request(payload, fallback=self._dialect, size_max=self.message_bytes_max)
         except IgnoredPayload:
             self.gateway.metrics.ignored += 1
             self._close_slot(slot, _SILENT)
@@ -170,7 +176,7 @@ class Channel:
         """A payload over the limit was thrown away by the transport: answer that it was."""
         slot = Slot(self, token)
         self.pending.append(slot)
-        error = oversized(b"", size_bytes, self.gateway.limits.message_bytes_max, fallback=self._dialect)
+        error = oversized(b"", size_bytes, self.message_bytes_max, fallback=self._dialect)
         self._close_slot(slot, format_unreadable(error))
 
     def _decipher(self, slot: Slot, payload: bytes, *, clear: bool) -> bytes:

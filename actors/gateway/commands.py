@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sib.ssap.answers import format_command_indication
+from sib.ssap.cipher import encipher
 from sib.ssap.messages import Dialect
 from sib.ssap.operations import Command, SubscribeCommand, without_kp
 
@@ -20,6 +21,8 @@ ENDPOINTS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
+    """``cipher_key``: what its KP is told in; None in clear."""
+
     id: str
     kp: str
     instance: str
@@ -27,6 +30,7 @@ class _Listener:
     dialect: Dialect
     channel: Channel | None
     endpoint: str | None
+    cipher_key: str | None
 
 
 class Commands:
@@ -42,10 +46,18 @@ class Commands:
         return self._of_channel[channel]
 
     def add(
-        self, id_: str, wish: SubscribeCommand, dialect: Dialect, channel: Channel | None, endpoint: str | None
+        self,
+        id_: str,
+        wish: SubscribeCommand,
+        dialect: Dialect,
+        channel: Channel | None,
+        endpoint: str | None,
+        *,
+        cipher_key: str | None = None,
     ) -> None:
+        """Register a listener, by its connection or by its endpoint; with ``cipher_key`` its commands come in cipher."""
         self._listeners[id_] = _Listener(
-            id_, wish.kp or "", wish.instance_name or "", wish.command_type, dialect, channel, endpoint
+            id_, wish.kp or "", wish.instance_name or "", wish.command_type, dialect, channel, endpoint, cipher_key
         )
         if channel is not None:
             self._of_channel[channel] += 1
@@ -76,6 +88,8 @@ class Commands:
             if not same or (kp is not None and kp != listener.kp):
                 continue
             payload = format_command_indication(listener.id, listener.dialect, command)
+            if listener.cipher_key is not None:
+                payload = encipher(payload.decode(), listener.cipher_key).encode()
             reached += 1
             if listener.channel is not None:
                 listener.channel.transport.command(payload)

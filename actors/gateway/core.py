@@ -14,6 +14,7 @@ from actors.config import PlatformConfig
 from actors.feed import subscriber_of
 from actors.gateway.channel import Channel
 from actors.gateway.commands import Commands
+from actors.gateway.logins import Logins
 from actors.gateway.notifier import Inbox, LocalSubscription, Notifier
 from actors.metrics import GatewayMetrics, Samples
 from actors.operations import OperationsCore
@@ -94,6 +95,9 @@ class GatewayCore(OperationsCore):
         self.router = Router(self)
         self._loop = asyncio.get_running_loop()
         self.proving = asyncio.Semaphore(PROOFS_AT_ONCE_MAX)
+        limits = config.limits
+        self.logins = Logins(self.proving, limits.join_failures_per_minute, limits.join_failure_delay_s_max)
+        self._take_login_limits()
         self._dirty: list[Channel] = []
         self._is_drain_due = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -118,17 +122,26 @@ class GatewayCore(OperationsCore):
 
     # ------------------------------------------------------------------ for transports
 
-    def open_channel(self, transport: Any, *, kind: str, peer: str, client_id: str | None = None) -> Channel:
-        """The SSAP side of a new connection."""
+    def open_channel(
+        self,
+        transport: Any,
+        *,
+        kind: str,
+        peer: str,
+        client_id: str | None = None,
+        message_bytes_max: int | None = None,
+    ) -> Channel:
+        """The SSAP side of a new connection. ``message_bytes_max``: its listener's; None = as by default."""
         self.channels += 1
-        return Channel(self, transport, kind=kind, peer=peer, client_id=client_id)
+        bytes_max = self.limits.message_bytes_max if message_bytes_max is None else message_bytes_max
+        return Channel(self, transport, kind=kind, peer=peer, client_id=client_id, message_bytes_max=bytes_max)
 
     def channel_closed(self, channel: Channel) -> None:
         self.channels -= 1
         self.commands.remove_channel(channel)
 
-    async def tokens(self, kp: str, user: str, password: str) -> list[tuple[str, bool]]:
-        """The tokens of a KP for its owner or an ADMINISTRADOR.
+    async def tokens(self, kp: str, user: str, password: str, address: str) -> list[tuple[str, bool]]:
+        """The tokens of a KP for its owner or an ADMINISTRADOR. The failures of one user and address are slowed down.
 
         Raises:
             AuthenticationError: wrong user or password, or the KP is another user's or unknown.
@@ -138,8 +151,7 @@ class GatewayCore(OperationsCore):
             self.bdc.identify_user(kp, user, password)
             return self.bdc.tokens(kp)
 
-        async with self.proving:
-            return await asyncio.to_thread(read)
+        return await self.logins.check(address, user, read)
 
     async def prove(self, join: Join) -> Identity | AuthenticationError | None:
         """Who user and password of a JOIN are, or why nobody; None when they are not there."""
@@ -305,8 +317,14 @@ class GatewayCore(OperationsCore):
         """Take over the newest configuration; every session is asked again at its next request."""
         if await self.catalog.refresh_aside():
             self._cipher_keys = await asyncio.to_thread(self.bdc.cipher_keys)
+            self._take_login_limits()
             self._renew_leases()
         return self.catalog.version
+
+    def _take_login_limits(self) -> None:
+        setting, limits, limiter = self.catalog.setting, self.limits, self.logins.limiter
+        limiter.failures_per_minute = int(setting("limits.join_failures_per_minute", limits.join_failures_per_minute))
+        limiter.delay_s_max = float(setting("limits.join_failure_delay_s_max", limits.join_failure_delay_s_max))
 
     def _renew_leases(self) -> None:
         """Rights may have changed: forget them, but not where sessions with subscriptions speak."""
@@ -385,6 +403,8 @@ class GatewayCore(OperationsCore):
         samples["sofia2_indications_total", gateway] = self.notifier.indications
         samples["sofia2_indications_dropped_total", gateway] = self.metrics.dropped + self.notifier.stale
         samples["sofia2_queries_capped_total", gateway] = self.capped
+        samples["sofia2_login_failures_total", gateway] = self.logins.failures
+        samples["sofia2_logins_delayed_total", gateway] = self.logins.delays
         for name, client in self._partitions.items():
             labels = (*gateway, ("partition", name))
             samples["sofia2_queue_depth", labels] = client.window.depth

@@ -76,7 +76,7 @@ class HttpGateway(ChannelGateway, Protocol):
     def callback_policy(self) -> AddressPolicy | None:
         """Which addresses the endpoint of a REST subscription may have; None checks only its form."""
 
-    async def tokens(self, kp: str, user: str, password: str) -> list[tuple[str, bool]]:
+    async def tokens(self, kp: str, user: str, password: str, address: str) -> list[tuple[str, bool]]:
         """The KP's tokens, each with whether it is active. Raises AuthenticationError if user may not see them."""
 
     def metrics_text(self) -> str | Awaitable[str]:
@@ -99,17 +99,21 @@ class SingleSlashes:
         await self._app(scope, receive, send)
 
 
-def create_app(gateway: HttpGateway, *, open_mqtt: OpenMqtt | None = None) -> Starlette:
+def create_app(
+    gateway: HttpGateway, *, open_mqtt: OpenMqtt | None = None, message_bytes_max: int | None = None
+) -> Starlette:
     """The ASGI app of the gateway, for uvicorn or any other ASGI server.
 
     Args:
         gateway: What the app talks to.
         open_mqtt: Serve MQTT over WebSocket with this, for example ``partial(WebSocketMqtt, endpoint, options)``.
+        message_bytes_max: The longest SSAP message over this app; None = as the gateway's limits say.
 
     ``app.state.websocket`` and ``app.state.mqtt`` are the WebSocket apps, with their counters.
     """
-    websocket = SsapWebSocketApp(gateway, message_bytes_max=gateway.limits.message_bytes_max)
-    routes = [*_ssap_routes(gateway), *_websocket_routes(WEBSOCKET_PATH, websocket)]  # the busiest first
+    bytes_max = gateway.limits.message_bytes_max if message_bytes_max is None else message_bytes_max
+    websocket = SsapWebSocketApp(gateway, message_bytes_max=bytes_max)
+    routes = [*_ssap_routes(gateway, bytes_max), *_websocket_routes(WEBSOCKET_PATH, websocket)]  # the busiest first
     mqtt = None
     if open_mqtt is not None:
         mqtt = MqttWebSocketApp(open_mqtt)
@@ -125,10 +129,10 @@ def _websocket_routes(path: str, app: ASGIApp) -> list[BaseRoute]:
     return [WebSocketRoute(path, app), WebSocketRoute(path + "/", app)]
 
 
-def _ssap_routes(gateway: HttpGateway) -> list[BaseRoute]:
+def _ssap_routes(gateway: HttpGateway, message_bytes_max: int) -> list[BaseRoute]:
     routes: list[BaseRoute] = []
     resource = SSAPResourceApp(
-        gateway.router, message_bytes_max=gateway.limits.message_bytes_max, callback_policy=gateway.callback_policy
+        gateway.router, message_bytes_max=message_bytes_max, callback_policy=gateway.callback_policy
     )
     for path in REST_PATHS:
         routes += [Route(path, resource), Route(path + "/{tail:path}", resource)]
@@ -205,6 +209,7 @@ async def start_http(
     connections_max: int = CONNECTIONS_MAX,
     is_shared: bool = False,
     open_mqtt: OpenMqtt | None = None,
+    message_bytes_max: int | None = None,
     app: ASGIApp | None = None,
 ) -> tuple[RunningHttp, int]:
     """Serve the gateway's app in the running loop and return when the port accepts.
@@ -217,6 +222,7 @@ async def start_http(
         connections_max: Connections above it are answered 503 with Retry-After and closed.
         is_shared: Several processes listen on the port (SO_REUSEPORT).
         open_mqtt: As in ``create_app``.
+        message_bytes_max: As in ``create_app``.
         app: Another app than ``create_app(gateway)``, for example one that mounts it.
 
     Returns:
@@ -226,7 +232,9 @@ async def start_http(
         OSError: The port is taken or may not be bound.
     """
     listener = bind(host, port, is_shared=is_shared)
-    server = HttpServer(_config(app or create_app(gateway, open_mqtt=open_mqtt), gateway.limits, connections_max, ssl))
+    bytes_max = gateway.limits.message_bytes_max if message_bytes_max is None else message_bytes_max
+    served = app or create_app(gateway, open_mqtt=open_mqtt, message_bytes_max=bytes_max)
+    server = HttpServer(_config(served, gateway.limits, bytes_max, connections_max, ssl))
     task = asyncio.get_running_loop().create_task(server.serve([listener]), name=f"http {host}:{port}")
     while not server.started:
         if task.done():
@@ -237,7 +245,9 @@ async def start_http(
     return RunningHttp(server, task, listener.getsockname()[1]), listener.getsockname()[1]
 
 
-def _config(app: ASGIApp, limits: HttpLimits, connections_max: int, ssl: tls.SSLContext | None) -> HttpConfig:
+def _config(
+    app: ASGIApp, limits: HttpLimits, message_bytes_max: int, connections_max: int, ssl: tls.SSLContext | None
+) -> HttpConfig:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below it are request lines, which may hold secrets
     config = HttpConfig(
         app,
@@ -258,6 +268,6 @@ def _config(app: ASGIApp, limits: HttpLimits, connections_max: int, ssl: tls.SSL
         ssl_context_factory=None if ssl is None else lambda config, default: ssl,
     )
     config.connections_max = connections_max
-    config.websocket_bytes_max = limits.message_bytes_max + MQTT_HEADER_BYTES
+    config.websocket_bytes_max = message_bytes_max + MQTT_HEADER_BYTES
     config.websocket_idle_s = limits.websocket_idle_s
     return config

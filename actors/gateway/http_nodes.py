@@ -94,10 +94,10 @@ class HttpGateway(GatewayActor):
 
     async def _start(self) -> None:
         core = self._core
-        core.start_endpoint()
+        core.make_endpoint()
         core.start_callbacks()
         await core.restore()
-        await core.endpoint.start()
+        await core.start_endpoint()
         for listener in core.config.listeners:
             if listener.kind in ("http", "https"):
                 await _bind_http(core, listener)
@@ -126,14 +126,15 @@ class ServedGateway(GatewayActor):
 
     async def _start(self) -> None:
         core = self._core
-        core.start_endpoint()
+        core.make_endpoint()
         core.start_callbacks()
         await core.restore()
-        await core.endpoint.start()
+        await core.start_endpoint()
         core.spawn(core.run())
 
 
 async def _bind_http(core: HttpCore, listener: Listener) -> None:
+    options = mqtt_options(listener, core.limits)
     for attempt in range(BIND_TRIES):
         try:
             running, _ = await start_http(
@@ -141,9 +142,10 @@ async def _bind_http(core: HttpCore, listener: Listener) -> None:
                 listener.host,
                 listener.port,
                 ssl=tls_context(listener),
-                connections_max=int(listener.options.get("connections_max", 20_000)),
+                connections_max=options.connections_max,
                 is_shared=True,
-                open_mqtt=partial(WebSocketMqtt, core.endpoint, mqtt_options(listener, core.limits)),
+                open_mqtt=partial(WebSocketMqtt, core.endpoint, options),
+                message_bytes_max=options.message_bytes_max,
             )
             core.servers.append(running)
             return

@@ -1,7 +1,8 @@
 """The MQTT endpoint of a gateway: its listeners, sessions and connections. MQTT 3.1, 3.1.1 and 5, in this process.
 
 Start reading here: ``MqttEndpoint`` holds what connections share, ``mqtt_connection`` is one of them, ``mqtt_control``
-what each packet does, ``mqtt_pubsub`` the ordinary publish/subscribe, ``mqtt_store`` what outlives the process.
+what each packet does, ``mqtt_pubsub`` the ordinary publish/subscribe, ``mqtt_store`` what outlives the process,
+``mqtt_claims`` how a client goes from one gateway to another and ``mqtt_peers`` what gateways tell each other.
 Invariant: no PUBACK or PUBREC before the host says that the request is decided (or, between devices, before the message
 is stored for those who are away), and acknowledgements leave in the order in which the PUBLISHes came.
 """
@@ -14,9 +15,10 @@ import logging
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol
 
+from actors.gateway.mqtt_claims import Claims, Handover
 from actors.gateway.mqtt_connection import MqttConnection
 from actors.gateway.mqtt_delivery import MqttDelivery
 from actors.gateway.mqtt_options import ListenerOptions, MqttHost, MqttLimits, MqttStats, SsapChannel
@@ -31,7 +33,7 @@ from actors.gateway.mqtt_store import (
 from actors.gateway.mqtt_stream import MqttStream
 from sib.mqtt.errors import Reason
 from sib.mqtt.kp_topics import OWN_TOPICS, own_topic, own_topic_kind
-from sib.mqtt.session import PACKET_ID_MAX, Session
+from sib.mqtt.session import PACKET_ID_MAX, Message, Session
 from sib.mqtt.topics import split_share
 
 __all__ = [
@@ -60,6 +62,22 @@ BLANKS_SOUGHT_MAX = 1000
 """Sessions looked at for one that may give way."""
 STORE_STOP_S = 10.0
 """How long stopping waits for the store."""
+BLANK_EXPIRY_S = 60
+"""Of a session that another gateway had, and that held nothing, until its CONNECT says how long it lives."""
+
+
+class Peers(Protocol):
+    """The other gateways of the platform, which hold the sessions of other clients."""
+
+    claims: Claims
+
+    def indicate(self, client_id: str, payload: bytes) -> Awaitable[None] | None:
+        """Pass on an INDICATION for a client that is not here; None: it is nowhere."""
+        ...
+
+    def publish(self, message: Message, stamp: int) -> asyncio.Future[None] | None:
+        """Pass an ordinary message on to the subscribers of other gateways."""
+        ...
 
 
 class MqttEndpoint:
@@ -76,13 +94,15 @@ class MqttEndpoint:
         self.stats = MqttStats()
         self.loop = asyncio.get_running_loop()
         self.clock: Callable[[], float] = self.loop.time
-        self.pubsub = PubSub(self)
         self.connections: set[MqttConnection] = set()
         self.sessions: dict[str, Session] = {}
         self.partial_bytes = 0
+        self.peers: Peers | None = None
+        """Set before the first listener starts, if there are other gateways."""
         self._store = store
-        self._writer = StoreWriter(store, self.stats) if store is not None else None
+        self._writer = StoreWriter(store, self.stats, self._have_moved) if store is not None else None
         self.delivery = MqttDelivery(self, self._writer)
+        self.pubsub = PubSub(self, self._writer)
         self._away: dict[str, Session] = {}
         """Sessions without a connection."""
         self._counts: dict[int, int] = {}
@@ -97,6 +117,7 @@ class MqttEndpoint:
         """Bring back the stored sessions and begin to watch times. Call it before the first listener starts."""
         if self._store is not None:
             self._restore(*await self._store.load_all())
+            self.pubsub.restore(await self._store.load_retained())
         self._swept_at_s = self.clock()
         self._sweep_handle = self.loop.call_later(SWEEP_S, self._sweep)
 
@@ -247,16 +268,65 @@ class MqttEndpoint:
             self._fire_will(session)
 
     def _end(self, session: Session) -> None:
+        if self._forget(session) and self._writer is not None and session.is_stored:
+            self._writer.delete(session.client_id)
+
+    def _forget(self, session: Session) -> bool:
+        """The session is no more, or no more here. False: it was not here. It keeps what is still to be stored of it."""
         for pattern in session.subscriptions:
             group, plain = split_share(pattern) or (None, pattern)
             self.pubsub.unsubscribe(session, plain, group)
-        session.subscriptions.clear()
         self.delivery.discard(session)
         self._away.pop(session.client_id, None)
-        if self.sessions.get(session.client_id) is session:
-            del self.sessions[session.client_id]
-            if self._writer is not None and session.is_stored:
-                self._writer.delete(session.client_id)
+        return self.sessions.get(session.client_id) is session and bool(self.sessions.pop(session.client_id))
+
+    # Clients that come from other gateways, and go to them
+
+    async def let_go(self, session: Session, *, is_clean: bool) -> Handover:
+        """The client has connected to another gateway: close its connection here; its session goes on there.
+
+        With ``is_clean`` it ends. When this returns, the store has what is to be stored.
+        """
+        self.take_over(session.client_id)
+        if is_clean:
+            self._fire_will(session)
+            self._end(session)
+        session.will = None
+        handover = Handover()
+        if self._forget(session):
+            on_their_way, waiting = self.delivery.hand_over(session)
+            handover = Handover(is_present=True, on_their_way=on_their_way, waiting=waiting)
+        if self._writer is not None:
+            await self._writer.settle()
+        return handover
+
+    async def adopt(self, client_id: str, given: Handover | None) -> None:
+        """Hold a client's session from now on: what the store has of it, and what the gateway that held it gave.
+
+        Raises:
+            StoreUnavailableError: Retryable. The session stays in the store.
+        """
+        stored, messages = (None, []) if self._writer is None else await self._writer.claim(client_id)
+        if stored is not None:
+            session = self._bring_back(stored)
+        elif given is not None:
+            session = Session(client_id, expiry_s=BLANK_EXPIRY_S)
+            session.left_at_s = self.clock()
+            self.sessions[client_id] = self._away[client_id] = session
+        else:
+            return
+        self.stats.sessions_adopted += 1
+        if given is not None:
+            messages = self.delivery.take_up(session, given, messages)
+        self.delivery.restore(messages)
+
+    def _have_moved(self, client_ids: Sequence[str]) -> None:
+        """The store says that another gateway holds these clients: we were taken for dead, and have not heard of it yet."""
+        for client_id in client_ids:
+            session = self.sessions.get(client_id)
+            if session is not None:
+                self.take_over(client_id)
+                self._forget(session)
 
     def save(self, session: Session) -> asyncio.Future[None] | None:
         """Store a persistent session. Returns what to wait for until it is durable; None = nothing."""
@@ -277,20 +347,24 @@ class MqttEndpoint:
         return StoredSession(session.client_id, session.to_state(), session.expiry_s, left_at_s)
 
     def _restore(self, sessions: Iterable[StoredSession], messages: Iterable[StoredMessage]) -> None:
-        now, epoch_s = self.clock(), time.time()
         for stored in sessions:
-            session = Session.from_state(
-                stored.client_id, stored.state, expiry_s=stored.expiry_s, packet_id=secrets.randbelow(PACKET_ID_MAX)
-            )
-            session.is_stored = True
-            # One that was connected when the process died has left now.
-            session.left_at_s = now - max(0.0, epoch_s - stored.left_at_s) if stored.left_at_s is not None else now
-            self.sessions[stored.client_id] = self._away[stored.client_id] = session
-            for pattern, subscription in session.subscriptions.items():
-                group, plain = split_share(pattern) or (None, pattern)
-                if own_topic_kind(pattern, stored.client_id) is None:
-                    self.pubsub.subscribe(session, plain, subscription, group)
+            self._bring_back(stored)
         self.delivery.restore(messages)
+
+    def _bring_back(self, stored: StoredSession) -> Session:
+        session = Session.from_state(
+            stored.client_id, stored.state, expiry_s=stored.expiry_s, packet_id=secrets.randbelow(PACKET_ID_MAX)
+        )
+        session.is_stored = True
+        # One that was connected when its gateway's process died has left now.
+        away_s = max(0.0, time.time() - stored.left_at_s) if stored.left_at_s is not None else 0.0
+        session.left_at_s = self.clock() - away_s
+        self.sessions[stored.client_id] = self._away[stored.client_id] = session
+        for pattern, subscription in session.subscriptions.items():
+            group, plain = split_share(pattern) or (None, pattern)
+            if own_topic_kind(pattern, stored.client_id) is None:
+                self.pubsub.subscribe(session, plain, subscription, group)
+        return session
 
     # Messages to clients
 

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from actors.gateway.mqtt_store import StoredMessage, StoredSession
+from actors.gateway.mqtt_store import SessionsMovedError, StoredMessage, StoredRetained, StoredSession
 from storage.bdc.bdc import Bdc
-from storage.bdc.records import MqttMessageRecord, MqttSessionRecord
+from storage.bdc.mqtt import ForeignSessionsError
+from storage.bdc.records import MqttMessageRecord, MqttRetainedRecord, MqttSessionRecord
 
 QUEUE_LOADED_MAX = 1_000_000
 """Messages of one client that are read at a start; its queue is bounded far below."""
 
 
 class BdcSessionStore:
-    """The sessions of one gateway; calls run in threads, each durable when it returns."""
+    """The sessions that one gateway holds; calls run in threads, each durable when it returns."""
 
-    def __init__(self, bdc: Bdc, gateway: str) -> None:
-        self._mqtt, self._gateway = bdc.mqtt, gateway
+    def __init__(self, bdc: Bdc, gateway: str, gateways: Sequence[str] = ()) -> None:
+        """``gateways``: all that may hold sessions; the first of them takes over those of gateways that are no more."""
+        self._mqtt, self._retained, self._gateway = bdc.mqtt, bdc.retained, gateway
+        self._gateways = gateways or (gateway,)
 
     async def load_all(self) -> tuple[list[StoredSession], list[StoredMessage]]:
         return await asyncio.to_thread(self._load_all)
 
     def _load_all(self) -> tuple[list[StoredSession], list[StoredMessage]]:
-        records = self._mqtt.load(self._gateway)
+        if self._gateway == self._gateways[0]:
+            self._mqtt.adopt(self._gateway, self._gateways)
+        return self._with_messages(self._mqtt.load(self._gateway))
+
+    async def claim(self, client_ids: Sequence[str]) -> tuple[list[StoredSession], list[StoredMessage]]:
+        return await asyncio.to_thread(lambda: self._with_messages(self._mqtt.claim(client_ids, self._gateway)))
+
+    def _with_messages(self, records: Iterable[MqttSessionRecord]) -> tuple[list[StoredSession], list[StoredMessage]]:
         sessions = [
             StoredSession(record.client_id, record.subscriptions, record.expiry_s, _epoch_s(record.disconnected_at))
             for record in records
@@ -40,8 +50,8 @@ class BdcSessionStore:
                 message.properties or [],
                 _epoch_s(message.expires_at),
             )
-            for record in records
-            for message in self._mqtt.queue(record.client_id, QUEUE_LOADED_MAX)
+            for session in sessions
+            for message in self._mqtt.queue(session.client_id, QUEUE_LOADED_MAX)
         ]
         return sessions, sorted(messages, key=lambda message: message.number)
 
@@ -52,10 +62,13 @@ class BdcSessionStore:
             )
             for session in sessions
         ]
-        await asyncio.to_thread(self._mqtt.save, *records)
+        try:
+            await asyncio.to_thread(lambda: self._mqtt.save(*records, owner=self._gateway))
+        except ForeignSessionsError as error:
+            raise SessionsMovedError(error.client_ids) from None
 
     async def delete(self, client_ids: Sequence[str]) -> None:
-        await asyncio.to_thread(self._mqtt.delete, *client_ids)
+        await asyncio.to_thread(lambda: self._mqtt.delete(*client_ids, owner=self._gateway))
 
     async def enqueue(self, messages: Sequence[StoredMessage]) -> None:
         records = [
@@ -71,10 +84,31 @@ class BdcSessionStore:
             )
             for message in messages
         ]
-        await asyncio.to_thread(self._mqtt.enqueue, records)
+        try:
+            await asyncio.to_thread(lambda: self._mqtt.enqueue(records, owner=self._gateway))
+        except ForeignSessionsError as error:
+            raise SessionsMovedError(error.client_ids) from None
 
     async def dequeue(self, keys: Sequence[tuple[str, int]]) -> None:
         await asyncio.to_thread(self._mqtt.dequeue, list(keys))
+
+    async def load_retained(self) -> list[StoredRetained]:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        return [
+            StoredRetained(
+                record.topic, record.payload, record.qos, record.properties, _epoch_s(record.expires_at), record.stamp
+            )
+            for record in await asyncio.to_thread(self._retained.load, now)
+        ]
+
+    async def retain(self, changes: Sequence[StoredRetained]) -> None:
+        records = [
+            MqttRetainedRecord(
+                change.topic, change.payload, change.qos, change.properties, change.stamp, _moment(change.expires_at_s)
+            )
+            for change in changes
+        ]
+        await asyncio.to_thread(self._retained.put, records)
 
 
 def _moment(epoch_s: float | None) -> datetime | None:

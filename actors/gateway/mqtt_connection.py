@@ -43,6 +43,7 @@ class MqttConnection(MqttOutgoing):
         "_grants",
         "_held",
         "_is_clear",
+        "_refusals",
         "_topic",
         "_undecided",
         "aliases_in",
@@ -63,6 +64,8 @@ class MqttConnection(MqttOutgoing):
         self._undecided = 0
         self._acks: dict[bytes, bool] | None = None
         """Acknowledgements that wait for earlier ones, and whether each could go; None: the channel keeps the order."""
+        self._refusals: dict[bytes, int] | None = None
+        """Reasons why PUBLISHes are refused, by the acknowledgement that tells them; MQTT 5 only."""
         self._grants = NO_GRANTS
         self._answer_qos = NOT_SUBSCRIBED
         self._held: deque[tuple[int, bytes, float]] | None = None
@@ -131,7 +134,11 @@ class MqttConnection(MqttOutgoing):
                 self._acks_in_order()[token] = False
             self.channel.receive(publish.payload, token, clear=topic.encode() == CLEAR_TOPIC)  # type: ignore[union-attr]
             return
-        waiting = self._endpoint.pubsub.publish(publish, self.session)
+        pubsub = self._endpoint.pubsub
+        if token is not None and self.version == codec.MQTT_5 and not pubsub.takes(publish):
+            self._refuse_publish(token, Reason.QUOTA_EXCEEDED)
+            return
+        waiting = pubsub.publish(publish, self.session)
         if token is None:
             return
         if waiting is None and not self._acks:
@@ -140,6 +147,14 @@ class MqttConnection(MqttOutgoing):
             self._acks_in_order()[token] = waiting is None
             if waiting is not None:
                 waiting.add_done_callback(lambda done: self._stored(token, done))
+
+    def _refuse_publish(self, token: bytes, reason: int) -> None:
+        """Acknowledge with a reason: the message has been given to nobody."""
+        if self._refusals is None:
+            self._refusals = {}
+        self._refusals[token] = reason
+        self._acks_in_order()[token] = False
+        self.acknowledge(token)
 
     def _stored(self, token: bytes, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -224,7 +239,12 @@ class MqttConnection(MqttOutgoing):
 
     def _release(self, token: bytes) -> None:
         self._undecided -= 1
-        if token[0] == 0x50:
+        reason = self._refusals.pop(token, None) if self._refusals else None
+        if reason is not None:
+            if token[0] == 0x50:
+                self.session.complete(token[2] << 8 | token[3])  # type: ignore[union-attr]
+            token = token[:1] + b"\x03" + token[2:] + bytes((reason,))
+        elif token[0] == 0x50:
             session: Session = self.session  # type: ignore[assignment]
             session.decide(token[2] << 8 | token[3])
             if session.connection is not None and session.connection is not self:

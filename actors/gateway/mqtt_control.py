@@ -62,9 +62,9 @@ def _connect(connection: MqttConnection, endpoint: MqttEndpoint, flags: int, bod
         return
     is_assigned = not connect.client_id
     connection.client_id = connect.client_id or f"auto-{secrets.token_hex(9)}"
-    if connection.options.auth:
+    if connection.options.auth or endpoint.peers is not None:
         connection.hold_reading(AUTHENTICATING)
-        endpoint.spawn(_authenticate(connection, endpoint, connect, is_assigned))
+        endpoint.spawn(_admit(connection, endpoint, connect, is_assigned))
     else:
         _accept(connection, endpoint, connect, is_assigned)
 
@@ -84,25 +84,51 @@ def _refusal(connection: MqttConnection, endpoint: MqttEndpoint, connect: Connec
     return 0
 
 
-async def _authenticate(
-    connection: MqttConnection, endpoint: MqttEndpoint, connect: Connect, is_assigned: bool
-) -> None:
+async def _admit(connection: MqttConnection, endpoint: MqttEndpoint, connect: Connect, is_assigned: bool) -> None:
+    """Accept the client once it has proved who it is, and no other gateway serves it any more."""
+    refusal = await _authenticate(connection, endpoint, connect) if connection.options.auth else 0
+
+    def settle(claim: int | None) -> None:
+        if not connection.is_open:
+            return
+        if claim is None:
+            # The client has connected to another gateway after this one; no CONNACK says so.
+            endpoint.stats.take_overs += 1
+            connection.close()
+            return
+        _accept(connection, endpoint, connect, is_assigned)
+        if connection.session is not None:
+            connection.session.claimed_at = claim
+        connection.release_reading(AUTHENTICATING)
+
+    try:
+        if refusal or not connection.is_open:
+            pass
+        elif endpoint.peers is None or is_assigned:
+            settle(0)
+        else:
+            lasts = bool(connect.session_expiry_s) if connect.version == codec.MQTT_5 else not connect.is_clean
+            await endpoint.peers.claims.claim(
+                connection.client_id, is_clean=connect.is_clean, is_persistent=lasts, settle=settle
+            )
+    except Exception:
+        log.exception("an MQTT client could not be accepted", extra={"peer": connection.peer})
+        refusal = Reason.SERVER_UNAVAILABLE
+    if refusal and connection.is_open:
+        _refuse(connection, endpoint, refusal)
+
+
+async def _authenticate(connection: MqttConnection, endpoint: MqttEndpoint, connect: Connect) -> int:
+    """The reason why the client is refused, 0 = none."""
     try:
         is_allowed = await asyncio.wait_for(
             endpoint.host.authenticate(connection.client_id, connect.username, connect.password, connection.peer),
             AUTHENTICATE_S,
         )
-        refusal = 0 if is_allowed else Reason.NOT_AUTHORIZED
     except Exception:
         log.exception("an MQTT client could not be authenticated", extra={"peer": connection.peer})
-        refusal = Reason.SERVER_UNAVAILABLE
-    if not connection.is_open:
-        return
-    if refusal:
-        _refuse(connection, endpoint, refusal)
-        return
-    _accept(connection, endpoint, connect, is_assigned)
-    connection.release_reading(AUTHENTICATING)
+        return Reason.SERVER_UNAVAILABLE
+    return 0 if is_allowed else Reason.NOT_AUTHORIZED
 
 
 def _refuse(connection: MqttConnection, endpoint: MqttEndpoint, reason: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from actors.gateway.mqtt_claims import Handover, OnItsWay
 from actors.gateway.mqtt_store import StoredMessage, StoreWriter
 from sib.mqtt.kp_topics import INDICATION, own_topic
 from sib.mqtt.properties import Property, from_json, to_json
@@ -38,10 +39,16 @@ class MqttDelivery:
     def indicate(self, indications: Iterable[tuple[str, bytes]]) -> asyncio.Future[None] | None:
         """Send INDICATIONs, (client id, payload) each. Returns what to wait for until they are durable; None = nothing."""
         durable: list[tuple[Session, Message]] = []
+        elsewhere: list[Awaitable[None]] = []
         for client_id, payload in indications:
             session = self._endpoint.sessions.get(client_id)
             if session is None:
-                self._stats.dropped_offline += 1
+                peers = self._endpoint.peers
+                passed_on = peers.indicate(client_id, payload) if peers is not None else None
+                if passed_on is not None:
+                    elsewhere.append(passed_on)
+                else:
+                    self._stats.dropped_offline += 1
                 continue
             topic = own_topic(INDICATION, client_id)
             subscription = session.subscriptions.get(topic)
@@ -53,7 +60,8 @@ class MqttDelivery:
                 connection.send_own(INDICATION, payload)
             else:
                 self._stats.dropped_offline += 1
-        return self.send_all(durable) if durable else None
+        stored = self.send_all(durable) if durable else None
+        return all_of([*elsewhere, stored] if stored is not None else elsewhere)
 
     def send_all(self, deliveries: list[tuple[Session, Message]]) -> asyncio.Future[None] | None:
         """Send messages, after storing those that have to be. Returns what to wait for until they are; None = nothing."""
@@ -73,7 +81,9 @@ class MqttDelivery:
         def go_on(done: asyncio.Future[None]) -> None:
             if not done.cancelled() and done.exception() is None:
                 for session, message in durable:
-                    self.send(session, message)
+                    # Otherwise it has gone to another gateway, which finds the message in the store.
+                    if self._endpoint.sessions.get(session.client_id) is session:
+                        self.send(session, message)
 
         stored.add_done_callback(go_on)
         return stored
@@ -156,19 +166,66 @@ class MqttDelivery:
 
     def restore(self, stored: Iterable[StoredMessage]) -> None:
         """Let what the store kept wait again for its clients."""
-        shift_s = self._endpoint.clock() - time.time()
         for entry in stored:
-            self._number = max(self._number, entry.number)
             session = self._endpoint.sessions.get(entry.client_id)
-            if session is None:
-                continue
-            message = Message(
-                entry.topic,
-                entry.payload,
-                entry.qos,
-                is_retain=entry.is_retain,
-                properties=from_json(entry.properties),
-                expires_at_s=None if entry.expires_at_s is None else entry.expires_at_s + shift_s,
-            )
-            message.number = entry.number
-            self._queue(session, message)
+            message = self._from_store(entry)
+            if session is not None:
+                self._queue(session, message)
+
+    def _from_store(self, entry: StoredMessage) -> Message:
+        # A session may come back to where it was: its numbers go on growing wherever it is.
+        self._number = max(self._number, entry.number)
+        shift_s = self._endpoint.clock() - time.time()
+        message = Message(
+            entry.topic,
+            entry.payload,
+            entry.qos,
+            is_retain=entry.is_retain,
+            properties=from_json(entry.properties),
+            expires_at_s=None if entry.expires_at_s is None else entry.expires_at_s + shift_s,
+        )
+        message.number = entry.number
+        return message
+
+    # To another gateway, and from it
+
+    def hand_over(self, session: Session) -> tuple[list[OnItsWay], list[StoredMessage]]:
+        """What a session that goes to another gateway has beside what is stored: on their way, and waiting."""
+        on_their_way = []
+        for packet_id, message in session.unfinished():
+            if message is None:
+                on_their_way.append(OnItsWay(packet_id))
+            elif message.number:
+                on_their_way.append(OnItsWay(packet_id, message.number))
+            else:
+                on_their_way.append(OnItsWay(packet_id, 0, self._to_store(session, message)))
+        return on_their_way, [self._to_store(session, one) for one in session.waiting() if not one.number]
+
+    def take_up(self, session: Session, given: Handover, stored: Sequence[StoredMessage]) -> list[StoredMessage]:
+        """Go on with what was on its way; returns what waits."""
+        by_number = {entry.number: entry for entry in stored}
+        for packet_id, number, message in given.on_their_way:
+            entry = message or by_number.pop(number, None)
+            if entry is not None or not number:
+                session.take_up(packet_id, None if entry is None else self._from_store(entry))
+        return [*given.waiting, *by_number.values()]
+
+
+def all_of(waits: Sequence[Awaitable[None]]) -> asyncio.Future[None] | None:
+    """One future for several; it fails if one fails. None for none."""
+    if len(waits) < 2:
+        return asyncio.ensure_future(waits[0]) if waits else None
+    done = asyncio.get_running_loop().create_future()
+
+    def settle(all_done: asyncio.Future[list[BaseException | None]]) -> None:
+        errors = [] if all_done.cancelled() else [one for one in all_done.result() if one is not None]
+        if done.done():
+            return
+        if errors:
+            done.set_exception(errors[0])
+        else:
+            done.set_result(None)
+
+    done.add_done_callback(lambda future: future.cancelled() or future.exception())
+    asyncio.gather(*waits, return_exceptions=True).add_done_callback(settle)
+    return done

@@ -88,6 +88,7 @@ class MqttStats:
     keep_alive_timeouts: int = 0
     slow_timeouts: int = 0
     take_overs: int = 0
+    sessions_adopted: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
     publishes_received: int = 0
@@ -105,6 +106,8 @@ class MqttStats:
     dropped_slow_reader: int = 0
     dropped_too_large: int = 0
     retained_refused: int = 0
+    peers_passed_on: int = 0
+    dropped_peer_busy: int = 0
     store_failures: int = 0
 
     def as_dict(self) -> dict[str, int]:

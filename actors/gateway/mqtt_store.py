@@ -158,10 +158,14 @@ class StoreWriter:
     While a call runs, what comes next collects; neighbours of one kind then go together.
     """
 
-    def __init__(self, store: MqttSessionStore, stats: MqttStats) -> None:
+    def __init__(
+        self, store: MqttSessionStore, stats: MqttStats, moved: Callable[[Sequence[str]], None] = lambda _: None
+    ) -> None:
         self._store = store
         self._stats = stats
-        self._waiting: list[tuple[str, list[Any], asyncio.Future[None] | None]] = []
+        self._moved = moved
+        """Told which sessions turned out to be another gateway's."""
+        self._waiting: list[tuple[str, list[Any], asyncio.Future[Any] | None]] = []
         self._task: asyncio.Task[None] | None = None
 
     def save(self, client_id: str, snapshot: Callable[[], StoredSession]) -> asyncio.Future[None]:
@@ -181,19 +185,37 @@ class StoreWriter:
     def dequeue(self, client_id: str, number: int) -> None:
         self._add("dequeue", [(client_id, number)], None)
 
-    async def drain(self) -> None:
+    def retain(self, change: StoredRetained) -> asyncio.Future[None]:
+        """Done when the retained message is stored, or taken out; ``StoreUnavailableError`` when it could not be."""
+        return self._ask("retain", [change])
+
+    async def claim(self, client_id: str) -> tuple[StoredSession | None, list[StoredMessage]]:
+        """Take a client's session over from whoever holds it; see ``MqttSessionStore.claim``. None = there is none.
+
+        Raises:
+            StoreUnavailableError: Retryable.
+        """
+        claimed: Any = await self._ask("claim", [client_id])
+        found: tuple[StoredSession | None, list[StoredMessage]] = claimed.get(client_id, (None, []))
+        return found
+
+    async def settle(self) -> None:
         """Wait until everything asked for so far has been tried."""
+        await self._ask("claim", [])
+
+    async def drain(self) -> None:
+        """Wait until nothing is left to be tried."""
         while self._task is not None:
             await asyncio.shield(self._task)
 
-    def _ask(self, kind: str, items: list[Any]) -> asyncio.Future[None]:
+    def _ask(self, kind: str, items: list[Any]) -> asyncio.Future[Any]:
         done = asyncio.get_running_loop().create_future()
         # A failure that nobody waits for is in the log and the counters.
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._add(kind, items, done)
         return done
 
-    def _add(self, kind: str, items: list[Any], done: asyncio.Future[None] | None) -> None:
+    def _add(self, kind: str, items: list[Any], done: asyncio.Future[Any] | None) -> None:
         self._waiting.append((kind, items, done))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -205,7 +227,7 @@ class StoreWriter:
         finally:
             self._task = None
 
-    def _next_batch(self) -> tuple[str, list[Any], list[asyncio.Future[None]]]:
+    def _next_batch(self) -> tuple[str, list[Any], list[asyncio.Future[Any]]]:
         kind = self._waiting[0][0]
         end = next((at for at, entry in enumerate(self._waiting) if entry[0] != kind), len(self._waiting))
         taken, self._waiting = self._waiting[:end], self._waiting[end:]
@@ -214,10 +236,14 @@ class StoreWriter:
             items = [snapshot() for snapshot in dict(items).values()]
         return kind, items, [done for _, _, done in taken if done is not None]
 
-    async def _write(self, kind: str, items: list[Any], waiting: list[asyncio.Future[None]]) -> None:
+    async def _write(self, kind: str, items: list[Any], waiting: list[asyncio.Future[Any]]) -> None:
+        result: Any = None
         error: StoreUnavailableError | None = None
         try:
-            await getattr(self._store, kind)(items)
+            result = await self._call(kind, items)
+        except SessionsMovedError as moved:
+            self._moved(moved.client_ids)
+            error = StoreUnavailableError("the MQTT session is at another gateway by now; send it again")
         except Exception:
             self._stats.store_failures += 1
             log.exception("mqtt sessions could not be stored", extra={"operation": kind, "items": len(items)})
@@ -226,6 +252,20 @@ class StoreWriter:
             if done.done():
                 continue
             if error is None:
-                done.set_result(None)
+                done.set_result(result)
             else:
                 done.set_exception(error)
+
+    async def _call(self, kind: str, items: list[Any]) -> Any:
+        if kind != "claim":
+            await getattr(self._store, kind)(items)
+            return None
+        if not items:
+            return {}
+        sessions, messages = await self._store.claim(items)
+        claimed: dict[str, tuple[StoredSession, list[StoredMessage]]] = {
+            session.client_id: (session, []) for session in sessions
+        }
+        for message in messages:
+            claimed[message.client_id][1].append(message)
+        return claimed

@@ -16,9 +16,11 @@ from actors.gateway.core import GatewayCore
 from actors.gateway.mqtt import ListenerOptions, MqttConnection, MqttEndpoint, start_listener
 from actors.gateway.mqtt_bdc import BdcSessionStore
 from actors.gateway.mqtt_options import MqttLimits
+from actors.gateway.mqtt_peers import MqttPeers
 from actors.gateway.notifier import LocalSubscription
 from actors.metrics import Samples
-from sib.errors import AuthenticationError
+from actors.runtime import Ref
+from sib.errors import AuthenticationError, NotFoundError
 from sib.mqtt.session import QueueBounds
 
 BIND_RETRY_S = 0.1
@@ -31,24 +33,50 @@ class MqttCore(GatewayCore):
 
     endpoint: MqttEndpoint
 
-    def start_endpoint(self) -> None:
-        mqtt = self.config.mqtt
+    peers: MqttPeers | None = None
+
+    def make_endpoint(self) -> None:
+        mqtt, gateways = self.config.mqtt, mqtt_gateways(self.config)
         limits = MqttLimits(**{**mqtt, "queue": QueueBounds(**mqtt.get("queue", {}))})
-        self.endpoint = MqttEndpoint(self, store=BdcSessionStore(self.bdc, self.name), limits=limits)
+        self.endpoint = MqttEndpoint(self, store=BdcSessionStore(self.bdc, self.name, gateways), limits=limits)
+        if self.name in gateways and len(gateways) > 1:
+            self.peers = self.endpoint.peers = MqttPeers(
+                self.endpoint,
+                self.name,
+                gateways,
+                lambda gateway, method, *arguments: Ref(gateway).call("mqtt", method, *arguments),
+                pubsub=pubsub_gateways(self.config),
+                write_timeout_s=self.limits.write_timeout_s,
+            )
+
+    async def start_endpoint(self) -> None:
+        """Bring back what is stored; then the other gateways are answered, and asked for the clients of our sessions."""
+        await self.endpoint.start()
+        if self.peers is not None:
+            self.peers.begin()
+            self.spawn(self.peers.locate(self.notifier.clients()))
 
     def connected(self, connection: MqttConnection) -> Channel:
         """A client of an SSAP listener is there (called by the endpoint)."""
-        # Without the port: the JOIN limiter counts by address, whatever the connection.
-        host = connection.peer.rpartition(":")[0]
-        return self.open_channel(connection, kind="mqtt", peer=host, client_id=connection.client_id)
+        return self.open_channel(
+            connection,
+            kind="mqtt",
+            peer=_address_of(connection.peer),
+            client_id=connection.client_id,
+            message_bytes_max=connection.options.message_bytes_max,
+        )
 
     async def authenticate(self, client_id: str, username: str | None, password: bytes | None, peer: str) -> bool:
-        """CONNECT's user and password on a listener with ``auth``: a user of the platform."""
-        if not username or password is None:
-            return False
+        """CONNECT's user and password on a listener with ``auth``: a user of the platform. Too many failures come late."""
+        name, secret = username or "", password
+
+        def look() -> None:
+            if not name or secret is None:
+                raise AuthenticationError("this listener needs a user and a password")
+            self.bdc.log_in(name, secret.decode("utf-8", "replace"))
+
         try:
-            async with self.proving:
-                await asyncio.to_thread(self.bdc.log_in, username, password.decode("utf-8", "replace"))
+            await self.logins.check(_address_of(peer), name, look)
         except AuthenticationError:
             return False
         return True
@@ -97,6 +125,12 @@ class GatewayActor:
     ) -> None:
         self._core.commands.send(kp, instance, command_type, args)
 
+    async def mqtt(self, method: str, *arguments: Any) -> Any:
+        """What another gateway says to our MQTT endpoint: a method of ``MqttPeers`` that begins with ``mqtt_``."""
+        if self._core.peers is None or not method.startswith("mqtt_"):
+            raise NotFoundError(f"this gateway has no {method}")
+        return await getattr(self._core.peers, method)(*arguments)
+
     async def reload(self) -> int:
         return await self._core.reload()
 
@@ -126,14 +160,31 @@ class MqttGateway(GatewayActor):
 
     async def _start(self) -> None:
         core = self._core
-        core.start_endpoint()
+        core.make_endpoint()
         await core.restore()
-        await core.endpoint.start()
+        await core.start_endpoint()
         for listener in core.config.listeners:
             if listener.kind in ("mqtt", "mqtts"):
                 await _bind_mqtt(core, listener)
         core.spawn(core.run())
         settle_memory()
+
+
+def mqtt_gateways(config: PlatformConfig) -> tuple[str, ...]:
+    """The gateways among which the MQTT clients of the platform are: those with ``/mqtt`` too."""
+    return config.topology.mqtt_gateways + config.topology.http_gateways
+
+
+def pubsub_gateways(config: PlatformConfig) -> tuple[str, ...]:
+    """Those with a listener on which clients publish and subscribe to ordinary topics."""
+    kinds = {listener.kind[:4] for listener in config.listeners if listener.options.get("pubsub")}
+    topology = config.topology
+    return ("mqtt" in kinds) * topology.mqtt_gateways + ("http" in kinds) * topology.http_gateways
+
+
+def _address_of(peer: str) -> str:
+    """Without the port: failures are counted by address, whatever the connection."""
+    return peer.rpartition(":")[0]
 
 
 async def _bind_mqtt(core: MqttCore, listener: Listener) -> None:

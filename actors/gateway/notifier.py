@@ -151,6 +151,10 @@ class Notifier:
         """The sessions with subscriptions here."""
         return [session_key for session_key, ids in self._of_session.items() if ids]
 
+    def clients(self) -> set[str]:
+        """The MQTT clients (by id) whose sessions have subscriptions here."""
+        return {subscription.client for subscription in self._subscriptions.values() if subscription.client}
+
     def mute_except(self, session_key: str, ontologies: Set[str]) -> None:
         """The session may read only these ontologies now: its other subscriptions are silent until it may again."""
         for id_ in self._of_session.get(session_key, ()):

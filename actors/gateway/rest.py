@@ -77,7 +77,7 @@ class TokenListApp:
     Source: SIL-Bridge-Sofia2 Sofia2Client.java:262-297.
     """
 
-    def __init__(self, tokens: Callable[[str, str, str], Awaitable[list[tuple[str, bool]]]]) -> None:
+    def __init__(self, tokens: Callable[[str, str, str, str], Awaitable[list[tuple[str, bool]]]]) -> None:
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +85,8 @@ class TokenListApp:
             if scope["method"] not in ("GET", "HEAD"):
                 raise UnsupportedError("The token list takes GET")
             user, password = read_basic_auth(scope)
-            tokens = await self._tokens(scope["path_params"]["kp"], user, password)
+            client = scope.get("client")
+            tokens = await self._tokens(scope["path_params"]["kp"], user, password, client[0] if client else "")
             answer = RestAnswer(200, orjson.dumps([{"token": token, "activo": active} for token, active in tokens]))
         except SibError as error:
             answer = format_error(error)
@@ -140,7 +141,7 @@ async def read_body(receive: Receive, bytes_max: int) -> bytes:
             message = await receive()
         body = b"".join(chunks)
     if size_bytes > bytes_max:
-        raise LimitError(f"The body has {size_bytes} bytes; at most {bytes_max} are taken (limits.message_bytes_max).")
+        raise LimitError(f"The body has {size_bytes} bytes; at most {bytes_max} are taken here (message_bytes_max).")
     return body
 
 

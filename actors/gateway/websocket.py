@@ -43,7 +43,13 @@ class ChannelGateway(Protocol):
     """Where channels come from."""
 
     def open_channel(
-        self, transport: WebSocketTransport, *, kind: str, peer: str, client_id: str | None = None
+        self,
+        transport: WebSocketTransport,
+        *,
+        kind: str,
+        peer: str,
+        client_id: str | None = None,
+        message_bytes_max: int | None = None,
     ) -> SsapChannel: ...
 
 
@@ -140,7 +146,7 @@ class SsapWebSocketApp:
         client = scope.get("client")
         peer = client[0] if client else ""
         transport = WebSocketTransport(send, self, peer)
-        channel = self._gateway.open_channel(transport, kind="websocket", peer=peer)
+        channel = self._gateway.open_channel(transport, kind="websocket", peer=peer, message_bytes_max=self._bytes_max)
         self.connections += 1
         try:
             while True:

@@ -83,6 +83,7 @@ class Session:
     __slots__ = (
         "_packet_id",
         "_queue",
+        "claimed_at",
         "client_id",
         "connection",
         "decided",
@@ -101,6 +102,8 @@ class Session:
         self.expiry_s = expiry_s
         """Seconds that the session outlives its connection; 0 = not at all."""
         self.connection: Any = None
+        self.claimed_at = 0
+        """Which CONNECT it serves, where several gateways share the clients: a later one has a higher number."""
         self.is_stored = False
         """Whether the store knows of it."""
         self.left_at_s = 0.0
@@ -190,6 +193,16 @@ class Session:
     @property
     def queue_count(self) -> int:
         return len(self._queue) if self._queue else 0
+
+    def take_up(self, packet_id: int, message: Message | None) -> None:
+        """What another gateway had on its way to the client is on its way here, with the packet id that the client knows."""
+        if self.in_flight is None:
+            self.in_flight = {}
+        self.in_flight[packet_id] = message
+
+    def waiting(self) -> Iterator[Message]:
+        """What waits, oldest first; it goes on waiting."""
+        return iter(self._queue or ())
 
     def unfinished(self) -> Iterator[tuple[int, Message | None]]:
         """What is sent again on a new connection, in the order of its first sending."""

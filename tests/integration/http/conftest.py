@@ -96,13 +96,21 @@ class FakeGateway:
         self.on_receive: Callable[[FakeChannel, bytes], None] | None = None
         self.ready = True
 
-    def open_channel(self, transport: Any, *, kind: str, peer: str, client_id: str | None = None) -> FakeChannel:
+    def open_channel(
+        self,
+        transport: Any,
+        *,
+        kind: str,
+        peer: str,
+        client_id: str | None = None,
+        message_bytes_max: int | None = None,
+    ) -> FakeChannel:
         assert kind == "websocket"
         channel = FakeChannel(transport, peer, self.on_receive)
         self.channels.append(channel)
         return channel
 
-    async def tokens(self, kp: str, user: str, password: str) -> list[tuple[str, bool]]:
+    async def tokens(self, kp: str, user: str, password: str, address: str) -> list[tuple[str, bool]]:
         if (kp, user, password) != ("TestKP", "sofia", "secreto"):
             raise AuthenticationError("Wrong user or password.")
         return [("3f8d3638215a4d59ad5cffad19c81379", False), ("e5e8a005d0a248f1ad2cd60a821e6838", True)]

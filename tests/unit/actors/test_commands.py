@@ -6,6 +6,7 @@ import pytest
 
 from actors.gateway import commands as module
 from actors.gateway.commands import Commands
+from sib.ssap.cipher import decipher
 from sib.ssap.messages import Dialect
 from sib.ssap.operations import SubscribeCommand
 
@@ -47,6 +48,15 @@ def test_the_same_instance_and_type_are_told(commands, posted):
     assert (channel.told, posted) == (["a"], [("b", "http://127.0.0.1/b")])
     assert commands.send("KP", "one", None, {}) == 0
     assert commands.send("Other", "one", "STATUS", {}) == 0
+
+
+def test_who_asked_in_cipher_is_told_in_cipher(commands):
+    told = []
+    channel = FakeChannel()
+    channel.command = told.append
+    commands.add("a", wish(), Dialect.STRING, channel, None, cipher_key="key")
+    assert commands.send("KP", "one", "STATUS", {"text": "ñ"}) == 1
+    assert json.loads(decipher(told[0].decode(), "key"))["messageId"] == "a"
 
 
 def test_a_connection_that_closes_takes_its_listeners_along(commands):
