@@ -328,6 +328,8 @@ class Operations:
         lease = await self.lease(request, origin)
         if query.query_type is QueryType.BDC:
             return await self._query_bdc(request, query, lease)
+        if query.query_type is QueryType.BDH:
+            return await self._query_bdh(query, lease)
         plan = await read_text(query.query, self.plan_query, query.query_type, query.params, request.ontology)
         if isinstance(plan, plans.Insert):
             return await self._insert_documents(lease, plan)
@@ -375,7 +377,17 @@ class Operations:
             if is_empty(text) and ontology and ontology not in self._core.catalog.ontologies:
                 raise OntologyNotFoundError(f"there is no ontology {ontology!r}; check its name or create it")
             return self._core.plans.native(text, ontology)
+        if query_type is QueryType.BDH:
+            raise UnsupportedError("the history does not change: subscribe with NATIVE or SQLLIKE, query it with BDH")
         raise NotConfiguredError(f"queries of type {query_type} are not configured on this platform")
+
+    async def _query_bdh(self, query: ops.Query, lease: Grant) -> Answer:
+        """The worker reads the text and checks each ontology that it names: one reading, for the check and for the work."""
+        legacy, one, was_capped = await self._core.queries.run(
+            "run_bdh", query.query, dict(lease.rights), self._core.row_cap, self._core.query_time_limit_s
+        )
+        self._core.capped += was_capped
+        return Answer(Rows(legacy, one))
 
     async def _query_bdc(self, request: Request, query: ops.Query, lease: Grant) -> Answer:
         legacy, one = await self._core.queries.run(

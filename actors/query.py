@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ import orjson
 
 from actors import logs
 from actors.config import PlatformConfig
+from actors.history import HistoryReads
+from sib.access import Rights
 from sib.errors import AuthorizationError
 from sib.query import plan as plans
 from sib.query.budget import Budget
@@ -40,6 +43,7 @@ class QueryWorker:
         self._threads = threading.local()
         self._lock = threading.Lock()
         self._counts = {"queries": 0, "query_busy_s": 0.0}
+        self._history = HistoryReads(config, self._bdc, self._store)
 
     def run(
         self, plan: plans.Read, is_one: bool, row_cap: int, time_limit_s: float
@@ -49,10 +53,34 @@ class QueryWorker:
         Raises:
             QueryTimeoutError: over ``time_limit_s``; QueryError and others: what the query met.
         """
-        began = time.perf_counter()
-        try:
+        with self._counted():
             result, was_capped = self._read(plan, row_cap, time_limit_s)
             return *_printed(result, is_one), was_capped
+
+    def run_bdh(
+        self, text: str, rights: Mapping[str, Rights], row_cap: int, time_limit_s: float
+    ) -> tuple[str | None, bytes | None, bool]:
+        """Carry out a SELECT on the history, as ``run`` does; its JSON is that of the clients in every dialect.
+
+        Args:
+            text: the statement.
+            rights: what whoever asks may do, by ontology: each one that the statement names is checked.
+            row_cap: rows of the answer.
+            time_limit_s: after that it is stopped.
+
+        Raises:
+            OntologyNotFoundError, AuthorizationError: an ontology of the statement may not be read.
+            SibError: as ``HistoryQueries.run``.
+        """
+        with self._counted():
+            answer, was_capped = self._history.run(text, rights, row_cap, time_limit_s)
+            return answer.decode(), answer, was_capped
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
         finally:
             with self._lock:
                 self._counts["queries"] += 1
@@ -124,7 +152,8 @@ class QueryWorker:
         return stores[partition]
 
     def reload(self) -> int:
-        """Nothing is kept of the configuration."""
+        """Only queries on the history keep something of the configuration: the ontologies."""
+        self._history.refresh()
         return self._bdc.config_version()
 
     def tick(self) -> None:

@@ -31,7 +31,7 @@ from sib.ontology import Ontology
 from sib.query.budget import Budget
 from storage.bdc.history import HistoryManifest
 from storage.bdc.records import HistoryFileRecord
-from storage.bdh import intervals, layout, names, parts
+from storage.bdh import guard, intervals, layout, names, parts
 from storage.bdh.adapter import HistoryFileSystem
 from storage.bdh.columns import CONTEXT, Layout, layout_of
 from storage.bdh.deadlines import Deadlines
@@ -43,7 +43,7 @@ from storage.bdh.pruning import days_needed
 from storage.bdh.scan import literal, quote, scan
 from storage.bdh.sql import FIRST_SOURCE, WRITE, Scope, Source, Statement, read_statement
 from storage.bdh.transfer import TransferStore
-from storage.bdh.view import View, open_view
+from storage.bdh.view import open_view
 
 MEMORY_BYTES = 1 << 30
 """Memory that the queries of one ``HistoryQueries`` use together; beyond it they are refused."""
@@ -58,6 +58,7 @@ _PLAIN_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d{3}|\.\d
 _TOO_LONG = "The query took longer than it may: narrow its conditions, or raise query.time_limit_s."
 
 Result = TypeVar("Result")
+Lookup = Callable[[str], Ontology]
 StoreOf = Callable[[str], TransferStore | None]
 
 
@@ -85,7 +86,7 @@ class HistoryQueries:
         self,
         files: HistoryFiles,
         manifest: HistoryManifest | None,
-        lookup: Callable[[str], Ontology],
+        lookup: Lookup,
         store_of: StoreOf = lambda _: None,
         *,
         memory_bytes: int = MEMORY_BYTES,
@@ -119,6 +120,7 @@ class HistoryQueries:
         text: str,
         *,
         scope: Scope = Scope.HISTORY,
+        lookup: Lookup | None = None,
         row_cap: int = ROWS_MAX,
         time_limit_s: float = 30.0,
         monotonic: Callable[[], float] = time.monotonic,
@@ -128,6 +130,7 @@ class HistoryQueries:
         Args:
             text: the statement, see ``sql``.
             scope: where instances come from when the statement does not say it.
+            lookup: the ontology of a name for this query; by default that of ``__init__``.
             row_cap: rows of the result.
             time_limit_s: after that it is stopped.
             monotonic: seconds that only grow.
@@ -138,8 +141,8 @@ class HistoryQueries:
             StoreUnavailableError: a database or file system does not answer.
         """
         cap = min(row_cap, ROWS_MAX)
-        statement = self._statement(text, scope)
         deadline_s = monotonic() + time_limit_s
+        statement = self._statement(text, scope, lookup or self._lookup)
 
         def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
             connection.execute(sql)
@@ -187,15 +190,15 @@ class HistoryQueries:
 
         return self._execute(statement, read, monotonic() + time_limit_s, monotonic)
 
-    def _statement(self, text: str, scope: Scope) -> Statement:
+    def _statement(self, text: str, scope: Scope, lookup: Lookup) -> Statement:
         """The statement of a text, read once as long as its ontologies stay as they are."""
         known = self._statements.get((text, scope))
         if known is not None:
             # Asked for each time: the caller may have lost the right to read it.
-            present = [self._lookup(source.ontology.name) for source in known.sources]
+            present = [lookup(source.ontology.name) for source in known.sources]
             if all(source.ontology is ontology for source, ontology in zip(known.sources, present, strict=True)):
                 return known
-        statement = read_statement(text, lookup=self._lookup, scope=scope)
+        statement = read_statement(text, lookup=lookup, scope=scope)
         if len(self._statements) >= STATEMENTS_KEPT:
             self._statements.clear()
         if len(text) <= STATEMENT_CHARS_KEPT:
@@ -212,6 +215,7 @@ class HistoryQueries:
         budget = Budget.lasting(deadline_s - monotonic(), monotonic)
         for is_last in (False, True):
             with self._connection(deadline_s - monotonic()) as connection:
+                _check(connection, statement)
                 definitions = [(each.name, self._define(connection, each, budget)) for each in statement.sources]
                 try:
                     return read(connection, statement.text(definitions))
@@ -243,21 +247,23 @@ class HistoryQueries:
         needed = self._needed(source, constant)
         if source.files is not None:
             return scan(source.files, source.layout, self._files, self._schema_of)
-        view = open_view(
+        tables: list[pa.Table] = []
+        wants_documents = source.scope is not Scope.HISTORY
+        files = open_view(
             source.ontology.name,
             self._named(),
-            self._store_of(source.ontology.name),
+            self._store(source),
             needed,
             with_files=source.scope is not Scope.REAL_TIME,
-            with_documents=source.scope is not Scope.HISTORY,
+            take=(lambda documents: tables.append(_real_time(documents, source.layout))) if wants_documents else None,
             budget=budget,
         )
         selects = []
         if source.scope is not Scope.REAL_TIME:
-            selects.append(scan(view.files, source.layout, self._files, self._schema_of))
-        if source.scope is not Scope.HISTORY:
+            selects.append(scan(files, source.layout, self._files, self._schema_of))
+        if wants_documents:
             name = f"{source.name}_bdtr"
-            connection.register(name, _real_time(view, source.layout))
+            connection.register(name, pa.concat_tables(tables or [_real_time([], source.layout)]))
             selects.append(f"SELECT * FROM {quote(name)}")
         select = " UNION ALL ".join(selects)
         if source.as_of is None:
@@ -265,6 +271,15 @@ class HistoryQueries:
         moment = constant(source.as_of)
         time_ = f"{quote(CONTEXT)}.{quote('timestamp')}"
         return f"SELECT * FROM ({select}) WHERE {time_} <= TIMESTAMP '{moment}'"
+
+    def _store(self, source: Source) -> TransferStore | None:
+        """The BDTR of a source. One that is down does not hold up who asks for history alone."""
+        try:
+            return self._store_of(source.ontology.name)
+        except StoreUnavailableError:
+            if source.scope is Scope.HISTORY:
+                return None
+            raise
 
     def _named(self) -> HistoryManifest:
         if self._manifest is None:
@@ -307,7 +322,7 @@ class HistoryQueries:
         source = table_statement(self._lookup(ontology), needed, condition).sources[0]
         with self._connection(time_limit_s) as connection:
             times = self._needed(source, lambda node: _constant(connection, node))
-        return open_view(ontology, self._named(), self._store_of(ontology), times).files
+        return open_view(ontology, self._named(), self._store(source), times)
 
 
 def table_statement(
@@ -331,6 +346,16 @@ def table_statement(
     items = ", ".join(_items(ontology, source.layout, columns))
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return Statement([source], [], False, f"SELECT {items} FROM {quote(source.name)}{where}")
+
+
+def _check(connection: duckdb.DuckDBPyConnection, statement: Statement) -> None:
+    if statement.is_checked:
+        return
+    guard.check(connection, statement.text([]), [source.name for source in statement.sources])
+    for source in statement.sources:
+        if source.as_of is not None:
+            guard.check(connection, f"SELECT {source.as_of.sql(dialect=WRITE)}", ())
+    statement.is_checked = True
 
 
 def _constant(connection: duckdb.DuckDBPyConnection, node: exp.Expr) -> datetime | None:
@@ -371,9 +396,9 @@ def _within(needed: Intervals) -> str:
     return f"({' OR '.join(ranges)})" if ranges else "false"
 
 
-def _real_time(view: View, columns: Layout) -> pa.Table:
-    table = to_table(view.documents, columns)
-    days = pa.array([layout.day_of(document) for document in view.documents], pa.date32())
+def _real_time(documents: list[dict[str, Any]], columns: Layout) -> pa.Table:
+    table = to_table(documents, columns)
+    days = pa.array([layout.day_of(document) for document in documents], pa.date32())
     return table.append_column(layout.DAY_COLUMN, days)
 
 
@@ -384,6 +409,7 @@ def _open(files: HistoryFiles, memory_bytes: int, threads: int) -> duckdb.DuckDB
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "memory_limit": f"{memory_bytes >> 20}MiB",
+            "python_enable_replacements": False,
             "threads": threads,
         }
     )

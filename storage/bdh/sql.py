@@ -70,6 +70,8 @@ class Statement:
     with_: list[str]
     is_recursive: bool
     body: str
+    is_checked: bool = False
+    """Whether ``guard`` has looked at it."""
 
     def text(self, definitions: Iterable[tuple[str, str]]) -> str:
         """The whole statement; ``definitions`` give each source's name and its SELECT."""

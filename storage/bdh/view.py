@@ -8,9 +8,9 @@ manifest was read is in the manifest, or a compaction has replaced it: it must n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
+from itertools import islice
 from typing import Any
 
 from sib.errors import LimitError, StoreUnavailableError
@@ -24,14 +24,10 @@ from storage.bdtr.transfers import State
 
 DOCUMENTS_MAX = 1_000_000
 """Instances of the real-time database that a joined query reads into memory."""
+DOCUMENTS_AT_ONCE = 5_000
 
-
-@dataclass(slots=True)
-class View:
-    """What one query sees of an ontology."""
-
-    files: list[HistoryFileRecord]
-    documents: list[dict[str, Any]] = field(default_factory=list)
+Take = Callable[[list[dict[str, Any]]], None]
+"""Is given the instances of the BDTR, some at a time."""
 
 
 def open_view(
@@ -41,10 +37,10 @@ def open_view(
     needed: Intervals,
     *,
     with_files: bool = True,
-    with_documents: bool = False,
+    take: Take | None = None,
     budget: Budget | None = None,
-) -> View:
-    """The files (and instances of the BDTR) that have instances of the times needed.
+) -> list[HistoryFileRecord]:
+    """The files that have instances of the times needed; ``take`` is given those of the BDTR that belong to them.
 
     Args:
         ontology: its name.
@@ -52,7 +48,7 @@ def open_view(
         store: its BDTR; None if there is none (yet).
         needed: times; instances beside them may come too.
         with_files: whether history is wanted.
-        with_documents: whether instances of the BDTR are wanted.
+        take: gets the instances of the BDTR; None if they are not wanted.
         budget: time for reading them.
 
     Raises:
@@ -62,8 +58,7 @@ def open_view(
     published = _published(ontology, store) if with_files and store is not None else None
     known = manifest.files(ontology, since=first, until=last, with_retired=True) if with_files else []
     if store is None:
-        return View(_selected(known, needed))
-    documents: list[dict[str, Any]] = []
+        return _selected(known, needed)
     try:
         with store.snapshot() as snapshot:
             if with_files:
@@ -76,18 +71,26 @@ def open_view(
                 )
                 records = (record_of(ontology, file) for row in done for file in row.files)
                 known += [record for record in records if record.key not in keys]
-            if with_documents:
-                for document in snapshot.find(ontology, _filter(needed), budget=budget):
-                    documents.append(document)
-                    if len(documents) > DOCUMENTS_MAX:
-                        raise LimitError(
-                            f"The query would read more than {DOCUMENTS_MAX} instances of the real-time database: "
-                            "give it a condition on contextData.timestamp."
-                        )
+            if take is not None:
+                for documents in _batches(snapshot.find(ontology, _filter(needed), budget=budget)):
+                    take(documents)
     except StoreUnavailableError:
-        if with_documents:
+        if take is not None:
             raise
-    return View(_selected(known, needed), documents)
+    return _selected(known, needed)
+
+
+def _batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    n_documents = 0
+    remaining = iter(documents)
+    while batch := list(islice(remaining, DOCUMENTS_AT_ONCE)):
+        n_documents += len(batch)
+        if n_documents > DOCUMENTS_MAX:
+            raise LimitError(
+                f"The query would read more than {DOCUMENTS_MAX} instances of the real-time database: "
+                "give it a condition on contextData.timestamp."
+            )
+        yield batch
 
 
 def _published(ontology: str, store: TransferStore) -> set[int] | None:
