@@ -13,7 +13,7 @@ SLUG_CHARS_MAX = 40
 
 def worker_name(kp: str, instance: str) -> str:
     """The name of the actor of a KP instance: readable, unique, and fit for a file."""
-    whole = f"{kp}:{instance}"
+    whole = f"{kp}\0{instance}"
     slug = re.sub(r"[^A-Za-z0-9]+", "-", whole).strip("-")[:SLUG_CHARS_MAX]
     return f"{PREFIX}{slug}-{hashlib.blake2b(whole.encode(), digest_size=4).hexdigest()}"
 

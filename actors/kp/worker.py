@@ -158,6 +158,7 @@ class KpWorker:
             began = time.monotonic()
             failure = await self._run_once(deployment, manifest)
             if self._changed.is_set():
+                self._log.remark("it was stopped")
                 return
             if failure is None:
                 restarts.succeeded()
@@ -190,7 +191,8 @@ class KpWorker:
         self._child = child
         self._runs += 1
         self._become("running")
-        self._log.remark(f"release {deployment.release} is started")
+        if manifest.times is None or self._runs == 1:
+            self._log.remark(f"release {deployment.release} is started")
         try:
             if self._changed.is_set():
                 child.kill()
@@ -216,11 +218,10 @@ class KpWorker:
         if watch is not None:
             await watch.close()
 
-    def _outcome(self, end: Exit) -> str | None:
-        if end.is_success or end.reason is Reason.STOPPED:
-            self._log.remark(end.describe())
-            return None
-        return end.describe()
+    @staticmethod
+    def _outcome(end: Exit) -> str | None:
+        """Why a run failed, or None."""
+        return None if end.is_success or end.reason is Reason.STOPPED else end.describe()
 
     def _prepare(self, deployment: Deployment, manifest: Manifest) -> process.Files:
         """The files of a release on this machine, if its owner may have it run. In a thread.
@@ -251,7 +252,6 @@ class KpWorker:
 
     async def _pause(self, deployment: Deployment, failure: str) -> None:
         sentence = f"{failure}; it has failed {FAILURES_MAX} times in a row and is not started again by itself"
-        self._log.remark(sentence)
         log.error("%s:%s: %s", self._kp, self._instance, sentence)
         alarm = LogRecord(
             "PROCESS",
@@ -270,6 +270,7 @@ class KpWorker:
     async def _finish(self, deployment: Deployment, state: RunState, detail: str) -> None:
         """It does not run any more, by itself: noted in the BDC, unless somebody has started it meanwhile."""
         self._become(state.value, detail)
+        self._log.remark(detail)
 
         def note() -> None:
             with self._bdc.change() as configuration:
