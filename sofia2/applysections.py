@@ -47,4 +47,6 @@ class Extension:
 @cache
 def extensions() -> tuple[Extension, ...]:
     """The sections of all modules, in the order in which they are written."""
-    return ()
+    from sofia2 import apply_processes
+
+    return (apply_processes.extension(),)

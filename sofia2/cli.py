@@ -13,7 +13,19 @@ from typing import Any
 
 import typer
 
-from sofia2.commands import about, configure, data, definitions, kps, lifecycle, offline, ontologies, traffic, users
+from sofia2.commands import (
+    about,
+    configure,
+    data,
+    definitions,
+    kps,
+    lifecycle,
+    offline,
+    ontologies,
+    processes,
+    traffic,
+    users,
+)
 from sofia2.console import FAULT, NO, NOT_PERMITTED, WRONG_INPUT, CliError, output
 
 app = typer.Typer(
@@ -50,6 +62,7 @@ for _tool in (offline.cep, offline.sandbox):
     )(_tool)
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name, rich_help_panel="Configuration")
+app.add_typer(processes.app, name="process", rich_help_panel="The platform")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -97,7 +97,7 @@ def _ontology(configuration: Configuration, ontology: OntologyRecord) -> dict[st
         "parent": ontology.parent,
         "indexes": [_index(index) for index in ontology.indexes],
         "permissions": {user: permission.value for user, permission in ontology.permissions.items()},
-        "window": _window(ontology.window_s),
+        "window": window_text(ontology.window_s),
     }
     if _is_of_template(configuration, ontology):
         return exported | {"template": ontology.template}
@@ -143,11 +143,12 @@ def _index(index: IndexDeclaration) -> str | dict[str, Any]:
     exported: dict[str, Any] = {"fields": list(index.fields), "type": index.type}
     exported |= {key: True for key in ("unique", "sparse") if getattr(index, key)}
     if index.expire_after_s is not None:
-        exported["expire_after"] = _window(index.expire_after_s)
+        exported["expire_after"] = window_text(index.expire_after_s)
     return exported
 
 
-def _window(seconds: int | None) -> str | None:
+def window_text(seconds: int | None) -> str | None:
+    """A duration as the file has it, in the largest unit that fits."""
     if seconds is None:
         return None
     unit, size = next((unit, size) for unit, size in _WINDOW_UNITS if seconds % size == 0)

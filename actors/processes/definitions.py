@@ -14,7 +14,7 @@ from sib.errors import ConfigurationError, SibError
 from sib.query.budget import Context
 from sib.query.pipeline import compile_document_pipeline
 from storage.bdc.processes import ProcessKind, ProcessRecord
-from storage.bdh.grouping import DAY_S, FUNCTIONS, GroupBy
+from storage.bdh.groups import DAY_S, FUNCTIONS, GroupBy
 
 PREDEFINED = (
     ProcessRecord("transfer", ProcessKind.TRANSFER, schedule="0 2 * * *"),

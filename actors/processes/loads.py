@@ -23,7 +23,9 @@ from bson import ObjectId
 from actors.inside import Inside, Principal
 from actors.processes.definitions import LoadFormat, LoadOptions
 from actors.processes.rows import FileRow, read_rows
+from sib.access import Rights, rights_of
 from sib.errors import (
+    AuthorizationError,
     ConfigurationError,
     DuplicateKeyError,
     InvalidInstanceError,
@@ -36,6 +38,7 @@ from sib.errors import (
 from sib.ontology import Ontology, compile_ontology
 from storage.bdc.bdc import Bdc
 from storage.bdc.processes import LoadRecord, LoadState
+from storage.bdc.records import OntologyRecord
 
 log = logging.getLogger("sofia2.processes")
 
@@ -66,6 +69,7 @@ class Loads:
 
         Raises:
             OntologyNotFoundError: there is no such ontology.
+            AuthorizationError: the user may not INSERT into it.
             ConfigurationError: the file cannot be read.
         """
         return await asyncio.to_thread(self._begin, options, ontology, again)
@@ -75,12 +79,13 @@ class Loads:
             record = configuration.ontologies.get(ontology)
         if record is None:
             raise OntologyNotFoundError(f"There is no ontology {ontology!r}: check its name (it is case-sensitive).")
+        user = options.user or record.owner
+        self._check_rights(record, user)
         path = Path(options.file)
         try:
             digest = digest_of(path)
         except OSError as error:
             raise ConfigurationError(f"The file {path} cannot be read: {error.strerror}.") from None
-        user = options.user or record.owner
         if not again:
             before = self._bdc.processes.load_of(digest, ontology)
             if before is not None and before.state is LoadState.DONE:
@@ -94,6 +99,24 @@ class Loads:
                 return resumed, True
         new = LoadRecord(str(path), options.format.value, ontology, user, digest, self._now())
         return self._bdc.processes.add_load(new), True
+
+    def _check_rights(self, ontology: OntologyRecord, name: str) -> None:
+        """Refuse at once who may not INSERT; each row is checked again when it is stored."""
+        with self._bdc.read() as configuration:
+            user = configuration.users.get(name)
+        rights = (
+            Rights(0)
+            if user is None or not user.active
+            else rights_of(
+                name,
+                user.role,
+                owner=ontology.owner,
+                is_public=ontology.public,
+                permission=ontology.permissions.get(name),
+            )
+        )
+        if Rights.INSERT not in rights:
+            raise AuthorizationError(f"The user {name!r} may not INSERT into {ontology.name!r}.")
 
     async def run(self, load: LoadRecord) -> LoadRecord:
         """Load what is left of a file.

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from sib.errors import NotFoundError
+from sib.errors import NotFoundError, StoreError
 from storage.bdc.configuration import Configuration
 from storage.bdc.engine import Database
 from storage.bdc.models import ProcessLog
@@ -114,8 +114,18 @@ class ProcessRepository:
         return None if row is None else _process(row)
 
     def put(self, record: ProcessRecord) -> Outcome:
-        """Create or change a process."""
+        """Create or change a process.
+
+        Raises:
+            StoreError: another process is the transfer of this ontology.
+        """
         current = self.get(record.name)
+        if record.kind is ProcessKind.TRANSFER and record.ontology:
+            is_it = (Process.kind == record.kind.value, Process.ontology == record.ontology)
+            statement = select(Process.name).where(*is_it, Process.name != record.name)
+            other = self._configuration.connection.execute(statement).scalar()
+            if other is not None:
+                raise StoreError(f"The transfer of {record.ontology!r} is {other!r} already: an ontology has one.")
         if current == record:
             return Outcome.UNCHANGED
         values = {
