@@ -254,9 +254,13 @@ async def serve():
     """Start endpoints: ``await serve(ssap=True, ...)`` with listener options, and ``host``, ``store``, ``limits``."""
     servers: list[Server] = []
 
-    async def start(*, host=None, store=None, limits=None, ssl_context=None, react=echo, **options) -> Server:
+    async def start(
+        *, host=None, store=None, limits=None, ssl_context=None, react=echo, peers=None, **options
+    ) -> Server:
         host = host or RecordingHost(react)
         endpoint = MqttEndpoint(host, store=store, limits=limits or MqttLimits())
+        if peers is not None:
+            endpoint.peers = peers(endpoint)
         await endpoint.start()
         _, port = await start_listener(
             endpoint, "127.0.0.1", 0, ssl_context=ssl_context, options=ListenerOptions(**options)

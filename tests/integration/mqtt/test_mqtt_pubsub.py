@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from actors.gateway.mqtt import MqttLimits
+from actors.gateway.mqtt import MemorySessionStore, MqttLimits
 from sib.mqtt import codec, wire
 from sib.mqtt.codec import MQTT_3_1, MQTT_3_1_1, MQTT_5
 from sib.mqtt.errors import Reason
@@ -587,3 +587,66 @@ async def test_acknowledgements_keep_their_order_where_both_are_on(serve):
     await client.silence()
     server.channel().connection.acknowledge(requests[0].token)
     assert [await client.expect(codec.PUBACK) for _ in range(3)] == [b"\0\1", b"\0\2", b"\0\3"]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_retained_message_without_room_is_refused_to_clients_that_can_be_told(serve, qos):
+    server = await serve(pubsub=True, ssap=False, limits=MqttLimits(retained_max=1))
+    subscriber = await server.client("subscriber")
+    await subscriber.subscribe(("t/#", 0))
+    publisher = await server.client("publisher", version=MQTT_5)
+    acknowledgement = codec.PUBACK if qos == 1 else codec.PUBREC
+    publisher.publish("t/1", b"kept", qos, 1, retain=True)
+    assert len(await publisher.expect(acknowledgement)) == 2
+    for packet_id in (2, 3):
+        publisher.publish("t/2", b"refused", qos, packet_id, retain=True)
+        body = await publisher.expect(acknowledgement)
+        assert (body[1], body[2]) == (packet_id, Reason.QUOTA_EXCEEDED)
+    # The packet id of a refused message is free again; one that takes another's place has room.
+    publisher.publish("t/1", b"newer", qos, 2, retain=True)
+    assert len(await publisher.expect(acknowledgement)) == 2
+    assert [(await subscriber.message()).payload for _ in range(2)] == [b"kept", b"newer"]
+    await subscriber.silence()
+    assert server.endpoint.stats.retained_refused == 2
+
+
+async def test_room_is_made_by_what_has_expired(serve):
+    store = MemorySessionStore()
+    server = await serve(pubsub=True, store=store, limits=MqttLimits(retained_max=1))
+    publisher = await server.client("publisher", version=MQTT_5)
+    publisher.publish("t/1", b"1", 1, retain=True, properties=[(Property.MESSAGE_EXPIRY, 10)])
+    await publisher.expect(codec.PUBACK)
+    server.advance(11)
+    publisher.publish("t/2", b"2", 1, retain=True)
+    assert len(await publisher.expect(codec.PUBACK)) == 2
+    await server.until(lambda: list(store.retained) == ["t/2"])
+
+
+class BrokenStore(MemorySessionStore):
+    async def retain(self, changes):
+        raise OSError("disk full")
+
+
+async def test_a_retained_message_that_cannot_be_stored_is_not_acknowledged(serve):
+    server = await serve(pubsub=True, store=BrokenStore())
+    publisher = await server.client("publisher", version=MQTT_5)
+    publisher.publish("t", b"x", 1, retain=True)
+    assert await publisher.goodbye() == Reason.UNSPECIFIED
+
+
+async def test_retained_messages_are_there_after_a_restart(serve):
+    store = MemorySessionStore()
+    server = await serve(pubsub=True, store=store)
+    publisher = await server.client("publisher")
+    for number in range(3):
+        publisher.publish("t", b"%d" % number, 0, retain=True)
+    await server.until(lambda: "t" in store.retained and store.retained["t"].payload == b"2")
+    again = await serve(pubsub=True, store=store)
+    subscriber = await again.client("subscriber")
+    await subscriber.subscribe(("t", 0))
+    message = await subscriber.message()
+    assert (message.payload, message.is_retain) == (b"2", True)
+    publisher = await again.client("publisher")
+    publisher.publish("t", b"", 1, retain=True)
+    await publisher.expect(codec.PUBACK)
+    assert store.retained == {}
