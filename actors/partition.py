@@ -206,12 +206,22 @@ class OntologyPartition:
         for session_key, gateway in gateways.items():
             self._feed.move(session_key, gateway)
 
-    def heartbeat(self, gateway: str, epoch: str, acked: int, received: int | None = None) -> Announcement | None:
+    def heartbeat(
+        self,
+        gateway: str,
+        epoch: str,
+        acked: int,
+        received: int | None = None,
+        ontologies: Sequence[str] | None = None,
+    ) -> Announcement | None:
         """A sign of life of a gateway, with what it has delivered; answers a page of the change log if it is behind.
 
         The page begins after ``received``, what this process of the gateway has got and delivers or has delivered; by default
-        after what is delivered. Call again at once while an announcement comes back.
+        after what is delivered. Call again at once while an announcement comes back. ``ontologies``: ``watch`` in the same
+        breath, so that no page of a partition that has just started again passes a watcher by.
         """
+        if ontologies:
+            self._feed.watch(gateway, frozenset(ontologies))
         consumer = self._feed.consumer(gateway, epoch)
         consumer.acknowledge(acked)
         if consumer.is_live:
