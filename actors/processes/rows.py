@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def _table_rows(rows: Iterator[list[Any]], ontology: Ontology) -> Iterator[FileR
         raise InvalidInstanceError("The file is empty: its first row names the columns.")
     columns = _columns(header, ontology)
     number = 0
-    for row in chain(rows):
+    for row in rows:
         if not any(_is_given(value) for value in row):
             continue
         number += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,16 @@ _REFERENCE = "{http://schemas.openxmlformats.org/officeDocument/2006/relationshi
 _COLUMN = re.compile(r"([A-Z]{1,3})\d*")
 _DATE_FORMATS = frozenset((*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)))
 _NOT_FORMAT = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ET.ParseError,
+    EOFError,
+    LookupError,
+    ValueError,
+    OverflowError,
+    RuntimeError,  # it is encrypted
+)
 _EPOCH, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)
 
 
@@ -37,7 +48,7 @@ def read_sheet(path: Path) -> Iterator[list[Any]]:
     try:
         with zipfile.ZipFile(path) as book:
             yield from _Sheet(book).rows()
-    except (zipfile.BadZipFile, ET.ParseError, KeyError, ValueError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise InvalidInstanceError(f"The file is no Excel workbook that can be read (.xlsx): {error}.") from None
 
 
