@@ -4,6 +4,7 @@
     from datetime import datetime
     hot = sofia2.bdh.table("SensorTemperatura", since=datetime(2026, 1, 1), where="Sensor.measure > 30")
     days = sofia2.bdh.dataset("SensorTemperatura", columns=["contextData", "Sensor"])
+    means = sofia2.bdh.sql("select assetId, avg(measure) as mean from both.SensorTemperatura group by assetId")
 
 Times and conditions are pushed down: the files of other days are never opened. The rights are those of ``SOFIA2_USER``
 with ``SOFIA2_PASSWORD``; without them, whoever may read the data folder acts as an ADMINISTRADOR.
@@ -14,16 +15,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from sib.access import Rights, rights_of
-from sib.errors import AuthenticationError, AuthorizationError, ConfigurationError, OntologyNotFoundError
-from sib.ontology import compile_ontology
+from sib.access import Rights, Role, authorize, rights_of
+from sib.errors import AuthenticationError, ConfigurationError
+from sib.ontology import Ontology, compile_ontology
 from storage.bdc.bdc import Bdc, open_bdc
-from storage.bdh.files import open_files
+from storage.bdh.files import HistoryFiles, open_files
 from storage.bdh.intervals import EVER, Intervals, both
 from storage.bdh.intervals import since as from_moment
 from storage.bdh.intervals import until as before_moment
@@ -31,15 +31,16 @@ from storage.bdh.query import HistoryQueries
 from storage.bdh.reader import FileReader
 from storage.bdh.sql import read_condition
 from storage.bdh.transfer import TransferStore
-from storage.bdtr.relational import RelationalStore
+from storage.open import Store, open_bdtr
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import ray.data
 
+    from actors.config import PlatformConfig
     from sofia2.settings import Settings
 
-__all__ = ["dataset", "table"]
+__all__ = ["dataset", "sql", "table"]
 
 TIME_LIMIT_S = 3600.0
 """How long one table, or one task of a dataset, may read."""
@@ -74,8 +75,8 @@ def table(
         StoreUnavailableError: a database or file system does not answer.
     """
     needed = _times(since, until)
-    with _open(ontology, data, user) as history:
-        condition = None if where is None else read_condition(where, history.reader(needed, where, columns).ontology)
+    with _open(data, user) as history:
+        condition = None if where is None else read_condition(where, history.ontology(ontology))
         return history.queries.table(
             ontology, needed=needed, condition=condition, columns=columns, time_limit_s=TIME_LIMIT_S
         )
@@ -100,9 +101,11 @@ def dataset(
     from sofia2.bdh_source import HistorySource
 
     needed = _times(since, until)
-    with _open(ontology, data, user) as history:
-        reader = history.reader(needed, where, columns)
-        condition = None if where is None else read_condition(where, reader.ontology)
+    with _open(data, user) as history:
+        compiled = history.ontology(ontology)
+        wanted = None if columns is None else tuple(columns)
+        reader = FileReader(history.url, compiled, needed, where, wanted, TIME_LIMIT_S)
+        condition = None if where is None else read_condition(where, compiled)
         files = history.queries.files_of(ontology, needed=needed, condition=condition, time_limit_s=TIME_LIMIT_S)
         empty = reader.read([])
     if not files:
@@ -110,65 +113,100 @@ def dataset(
     return ray.data.read_datasource(HistorySource(reader, files, empty.schema))
 
 
-@dataclass(slots=True)
+def sql(text: str, *, data: str | os.PathLike[str] | None = None, user: str | None = None) -> pa.Table:
+    """What a SELECT on the history finds, as one Arrow table with the columns that a QUERY of type BDH shows.
+
+    Args:
+        text: the statement, as in a QUERY of type BDH: ``Name`` is history, ``both.Name`` history and real time together.
+        data: as of ``table``.
+        user: as of ``table``: it needs the right on each ontology that the statement names.
+
+    Raises:
+        SibError: as ``table``; LimitError: it needs too much memory.
+    """
+    with _open(data, user) as history:
+        return history.queries.arrow(text, time_limit_s=TIME_LIMIT_S)
+
+
 class _History:
-    """The history of one ontology, opened for somebody who may read it."""
+    """The history of a platform, opened for somebody: each ontology is given only to who may QUERY it."""
 
-    url: str
-    ontology_name: str
-    schema_text: str
-    version: int
-    queries: HistoryQueries
+    def __init__(self, config: PlatformConfig, bdc: Bdc, files: HistoryFiles, user: str | None, role: Role) -> None:
+        self.url = config.bdh_url
+        self._config, self._bdc = config, bdc
+        self._user, self._role = user, role
+        self._ontologies: dict[str, Ontology] = {}
+        self._stores: dict[str, Store] = {}
+        self.queries = HistoryQueries(files, bdc.history, self.ontology, self._store_of)
 
-    def reader(self, needed: Intervals, where: str | None, columns: Sequence[str] | None) -> FileReader:
-        ontology = compile_ontology(self.ontology_name, self.schema_text, version=self.version)
-        wanted = None if columns is None else tuple(columns)
-        return FileReader(self.url, ontology, needed, where, wanted, TIME_LIMIT_S)
+    def ontology(self, name: str) -> Ontology:
+        """An ontology that the user may read.
+
+        Raises:
+            OntologyNotFoundError: there is none of this name.
+            AuthorizationError: it is not active, or the user has not the right.
+        """
+        if name not in self._ontologies:
+            with self._bdc.read() as configuration:
+                record = configuration.ontologies.get(name)
+            rights = Rights.NONE
+            if record is not None:
+                granted = record.permissions.get(self._user or "")
+                rights = rights_of(
+                    self._user or "", self._role, owner=record.owner, is_public=record.public, permission=granted
+                )
+            authorize(
+                "QUERY",
+                name,
+                {name: rights},
+                is_known=record is not None,
+                is_active=record is not None and (record.active or self._user is None),
+            )
+            assert record is not None
+            self._ontologies[name] = compile_ontology(name, record.schema_text, version=record.version)
+        return self._ontologies[name]
+
+    def _store_of(self, ontology: str) -> TransferStore | None:
+        """The partition of the BDTR that has the ontology; None if nothing was ever stored there."""
+        partition = self._config.topology.partition_of(ontology)
+        url = self._config.partition_url(partition)
+        if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:")).exists():
+            return None
+        if partition not in self._stores:
+            self._stores[partition] = open_bdtr(url, writer=False)
+        return cast("TransferStore", self._stores[partition])
+
+    def close(self) -> None:
+        self.queries.close()
+        for store in self._stores.values():
+            store.close()
 
 
 @contextmanager
-def _open(name: str, data: str | os.PathLike[str] | None, user: str | None) -> Iterator[_History]:
+def _open(data: str | os.PathLike[str] | None, user: str | None) -> Iterator[_History]:
     settings = _settings(data)
-    bdc_url, bdtr_url, bdh_url = _urls(settings, name)
-    path = bdc_url.removeprefix("sqlite:///")
-    if path != bdc_url and not Path(path).exists():
+    config = _config(settings)
+    path = config.bdc_url.removeprefix("sqlite:///")
+    if path != config.bdc_url and not Path(path).exists():
         raise ConfigurationError(
             f"There is no platform in {settings.data} yet: give data= or SOFIA2_DATA, or run 'sofia2 start'."
         )
-    bdc = open_bdc(bdc_url)
-    store = _store(bdtr_url)
-    files = open_files(bdh_url)
+    bdc = open_bdc(config.bdc_url)
     try:
         bdc.check()
-        schema_text, version = _readable(bdc, name, user)
-        ontology = compile_ontology(name, schema_text, version=version)
-        stores: TransferStore | None = store
-        queries = HistoryQueries(files, bdc.history, lambda _: ontology, lambda _: stores)
+        user = user if user is not None else os.environ.get("SOFIA2_USER") or None
+        role = Role.ADMINISTRADOR if user is None else bdc.log_in(user, _password(user))
+        files = open_files(config.bdh_url)
         try:
-            yield _History(bdh_url, name, schema_text, version, queries)
+            history = _History(config, bdc, files, user, role)
+            try:
+                yield history
+            finally:
+                history.close()
         finally:
-            queries.close()
+            files.close()
     finally:
-        files.close()
-        if store is not None:
-            store.close()
         bdc.close()
-
-
-def _readable(bdc: Bdc, name: str, user: str | None) -> tuple[str, int]:
-    """The schema of an ontology and its version, if the user may read it."""
-    user = user if user is not None else os.environ.get("SOFIA2_USER") or None
-    role = None if user is None else bdc.log_in(user, _password(user))
-    with bdc.read() as configuration:
-        record = configuration.ontologies.get(name)
-    if record is None:
-        raise OntologyNotFoundError(f"There is no ontology {name!r}: check its name (it is case-sensitive).")
-    if user is not None and role is not None:
-        permission = record.permissions.get(user)
-        rights = rights_of(user, role, owner=record.owner, is_public=record.public, permission=permission)
-        if Rights.QUERY not in rights:
-            raise AuthorizationError(f"The user may not QUERY the ontology {name!r}: ask its owner for the permission.")
-    return record.schema_text, record.version
 
 
 def _password(user: str) -> str:
@@ -189,8 +227,10 @@ def _settings(data: str | os.PathLike[str] | None) -> Settings:
     return load_settings({"data": str(path)})
 
 
-def _urls(settings: Settings, ontology: str) -> tuple[str, str, str]:
-    """(BDC, partition of the BDTR, BDH): as the platform runs or ran last, else as it would be started."""
+def _config(settings: Settings) -> PlatformConfig:
+    """The platform as it runs or ran last, else as it would be started."""
+    from dataclasses import replace
+
     from sofia2.daemon import RunFolder, config_from_json
 
     folder = RunFolder(settings.data)
@@ -199,14 +239,7 @@ def _urls(settings: Settings, ontology: str) -> tuple[str, str, str]:
         config = config_from_json(folder.config.read_text())
     else:
         config = settings.to_platform_config()
-    partition = config.partition_url(config.topology.partition_of(ontology))
-    return config.bdc_url, partition, str(getattr(config, "bdh_url", "") or settings.url("bdh"))
-
-
-def _store(url: str) -> RelationalStore | None:
-    if not url.startswith("sqlite:") or not Path(url.removeprefix("sqlite:")).exists():
-        return None
-    return RelationalStore.open(url, writer=False)
+    return config if config.bdh_url else replace(config, bdh_url=settings.url("bdh"))
 
 
 def _times(since: datetime | None, until: datetime | None) -> Intervals:

@@ -152,6 +152,23 @@ class HistoryQueries:
 
         return self._execute(statement, rows, deadline_s, monotonic)
 
+    def arrow(
+        self,
+        text: str,
+        *,
+        scope: Scope = Scope.HISTORY,
+        time_limit_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> pa.Table:
+        """As ``run``, but all rows as an Arrow table in memory."""
+        deadline_s = monotonic() + time_limit_s
+        statement = self._statement(text, scope, self._lookup)
+
+        def read(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+            return connection.sql(sql).to_arrow_table()
+
+        return self._execute(statement, read, deadline_s, monotonic)
+
     def table(
         self,
         ontology: str,

@@ -1,0 +1,261 @@
+"""``sofia2.bdh``: tables, SQL and datasets of a platform's history from another program, whatever its databases are."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import bson
+import pyarrow as pa
+import pytest
+from sqlalchemy import create_engine
+
+import sofia2.bdh
+from benchmarks.servers import PrivateServer
+from sib.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    ConfigurationError,
+    OntologyNotFoundError,
+    SqlSyntaxError,
+    UnknownFieldError,
+)
+from sib.ontology import compile_ontology
+from sib.ontology.templates import template
+from sofia2.apply import apply_files
+from sofia2.settings import load_settings
+from storage.bdc.bdc import open_bdc
+from storage.bdh import layout
+from storage.bdh.files import open_files
+from storage.bdh.transfer import Transfer
+from storage.bdtr.model import context_head
+from storage.open import open_bdtr, transfer_journal
+from tests.own_servers import own_server
+
+ROOT = Path(__file__).parents[3]
+DAY = datetime(2026, 1, 1, 12)
+CONFIGURATION = """
+sofia2: 1
+users:
+  - {name: sofia, password: sofia-password, role: COLABORADOR}
+  - {name: ana, password: ana-password, role: USUARIO}
+  - {name: eva, password: eva-password, role: USUARIO}
+ontologies:
+  - {name: S, owner: sofia, template: SensorPoint, permissions: {ana: QUERY, eva: INSERT}}
+  - {name: Empty, owner: sofia, template: SensorPoint}
+"""
+
+
+def document(n):
+    return {"Sensor": {"assetId": f"A{n % 10}", "measure": float(n), "timestamp": DAY}}
+
+
+class Place:
+    """A platform that does not run: 4 days of 25 instances in the history, a fifth in the real-time database."""
+
+    def __init__(self, folder, bdtr_url, bdh_url):
+        self.folder = folder
+        self.file = folder / "sofia2.toml"
+        bdtr = bdtr_url or f"sqlite:{folder}/bdtr"
+        self.file.write_text(f'data = "{folder}"\nbdtr = "{bdtr}"\nbdh = "{bdh_url}"\n')
+        self.file.chmod(0o600)
+        config = load_settings({"config": str(self.file)}).to_platform_config()
+        self.files = open_files(config.bdh_url)
+        bdc = open_bdc(config.bdc_url)
+        bdc.upgrade()
+        apply_file = folder / "apply.yaml"
+        apply_file.write_text(CONFIGURATION)
+        apply_file.chmod(0o600)
+        assert apply_files(bdc, [apply_file]).is_ok
+        url = config.partition_url(config.topology.partition_of("S"))
+        if url.startswith("sqlite:"):
+            Path(url.removeprefix("sqlite:")).parent.mkdir(exist_ok=True)
+        store = open_bdtr(url, writer=True)
+        head = context_head({"session_key": "k", "user": "ana", "kp": "KP", "kp_instancia": "KP01"})
+        for day in range(5):
+            documents = [document(n) for n in range(day * 25, day * 25 + 25)]
+            now_ms = int((DAY + timedelta(days=day)).replace(tzinfo=UTC).timestamp() * 1000)
+            with store.begin() as transaction:
+                transaction.append("S", list(map(bson.encode, documents)), documents, [head] * 25, now_ms)
+        ontology = compile_ontology("S", template("SensorPoint").schema_text)
+        journal = transfer_journal(store)
+        moved = Transfer(ontology, store, journal, self.files, bdc.history, now=lambda: DAY).run(
+            DAY + timedelta(days=4)
+        )
+        assert moved.n_moved == 100
+        self.records = bdc.history.files("S")
+        store.close()
+        bdc.close()
+
+    def table(self, name="S", **options):
+        return sofia2.bdh.table(name, data=self.file, **options)
+
+    def sql(self, text, **options):
+        return sofia2.bdh.sql(text, data=self.file, **options)
+
+    def lose(self, day):
+        """Whoever opens a file of this day fails."""
+        for record in self.records:
+            if record.day == (DAY + timedelta(days=day)).date():
+                self.files.delete(layout.path_of("S", record.day, record.name))
+
+
+@pytest.fixture(autouse=True)
+def _nobody(monkeypatch):
+    for name in ("SOFIA2_USER", "SOFIA2_PASSWORD", "SOFIA2_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def new_database(tmp_path_factory):
+    """A function that gives the URL of an empty database on a server of this module's own."""
+    servers: dict[str, PrivateServer] = {}
+    numbers = itertools.count()
+    with ExitStack() as stack:
+
+        def new(kind):
+            if kind not in servers:
+                servers[kind] = stack.enter_context(own_server(kind, tmp_path_factory.mktemp(kind)))
+            name = f"sofia2_access{next(numbers)}"
+            if kind == "mariadb":
+                engine = create_engine(servers[kind].url.replace("mysql:", "mysql+pymysql:"))
+                with engine.connect() as connection:
+                    connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+                engine.dispose()
+            return urlunsplit(urlsplit(servers[kind].url)._replace(path=f"/{name}"))
+
+        yield new
+
+
+@pytest.fixture(
+    params=[
+        ("sqlite", "file"),
+        pytest.param(("sqlite", "hdfs"), marks=pytest.mark.server),
+        pytest.param(("sqlite", "webhdfs"), marks=pytest.mark.server),
+        pytest.param(("mariadb", "file"), marks=pytest.mark.server),
+        pytest.param(("mongodb", "file"), marks=pytest.mark.server),
+    ],
+    ids="-".join,
+)
+def place(request, tmp_path):
+    bdtr, bdh = request.param
+    bdh_url = f"file:{tmp_path}/bdh"
+    if bdh != "file":
+        bdh_url = f"{request.getfixturevalue('hdfs')[bdh]}/{tmp_path.name}-{os.getpid()}"
+    bdtr_url = None
+    if bdtr != "sqlite":
+        bdtr_url = request.getfixturevalue("new_database")(bdtr)
+    return Place(tmp_path, bdtr_url, bdh_url)
+
+
+@pytest.fixture
+def local(tmp_path):
+    return Place(tmp_path, None, f"file:{tmp_path}/bdh")
+
+
+def measures(table):
+    return sorted(row["measure"] for row in table["Sensor"].to_pylist())
+
+
+def test_a_table_of_the_whole_history(place):
+    table = place.table()
+    assert table.column_names == ["_id", "contextData", "Sensor", "_raw"]
+    assert measures(table) == list(range(100))
+    assert table.schema.field("contextData").type.field("timestamp").type == pa.timestamp("ms")
+    both = place.sql("select count(*) as n, count(distinct _id) as ids, max(measure) as top from both.S")
+    assert both.to_pylist() == [{"n": 125, "ids": 125, "top": 124.0}]
+    early = place.sql("select count(*) as n from both.S as of '2026-01-02 12:00:00'")
+    assert early.to_pylist() == [{"n": 50}]
+
+
+def test_other_days_are_never_opened(place):
+    place.lose(0)
+    place.lose(3)
+    since, until = DAY + timedelta(days=1), DAY + timedelta(days=2, hours=1)
+    assert measures(place.table(since=since, until=until)) == list(range(25, 75))
+    where = "contextData.timestamp >= '2026-01-02' and contextData.timestamp < '2026-01-03' and Sensor.measure > 40"
+    assert measures(place.table(where=where)) == list(range(41, 50))
+    assert measures(place.table(since=since.replace(tzinfo=UTC), until=since + timedelta(hours=1))) == list(
+        range(25, 50)
+    )
+    assert place.table(since=DAY + timedelta(days=10)).num_rows == 0
+    assert place.sql("select max(measure) as m from S where fecha = '2026-01-02'").to_pylist() == [{"m": 49.0}]
+
+
+def test_columns_and_conditions(local):
+    table = local.table(columns=["_id", "Sensor.measure", "contextData.kp"], where="assetId = 'A3'")
+    assert table.column_names == ["_id", "Sensor.measure", "contextData.kp"]
+    assert sorted(table["Sensor.measure"].to_pylist()) == [n for n in range(100) if n % 10 == 3]
+    assert local.table("Empty").num_rows == 0
+    for options, error in (
+        ({"where": "nothing = 3"}, UnknownFieldError),
+        ({"columns": ["nothing"]}, UnknownFieldError),
+        ({"columns": []}, UnknownFieldError),
+        ({"where": "1 = 1) or (select 1"}, SqlSyntaxError),
+        ({"where": "length(read_text('/etc/passwd')) > 0"}, SqlSyntaxError),
+    ):
+        with pytest.raises(error):
+            local.table(**options)
+    with pytest.raises(OntologyNotFoundError):
+        local.table("Nothing")
+
+
+def test_rights_are_those_of_the_user(local, monkeypatch):
+    with pytest.raises(AuthenticationError):
+        local.table(user="ana")  # without a password
+    monkeypatch.setenv("SOFIA2_PASSWORD", "ana-password")
+    assert local.table(user="ana").num_rows == 100
+    with pytest.raises(AuthorizationError):
+        local.table("Empty", user="ana")
+    with pytest.raises(AuthorizationError):
+        local.sql("select count(*) from S where assetId in (select assetId from both.Empty)", user="ana")
+    monkeypatch.setenv("SOFIA2_PASSWORD", "eva-password")
+    monkeypatch.setenv("SOFIA2_USER", "eva")
+    with pytest.raises(AuthorizationError):
+        local.table()
+    monkeypatch.setenv("SOFIA2_PASSWORD", "wrong")
+    with pytest.raises(AuthenticationError):
+        local.table()
+
+
+def test_no_platform_is_said(tmp_path):
+    with pytest.raises(ConfigurationError):
+        sofia2.bdh.table("S", data=tmp_path)
+
+
+NOTEBOOK = """
+import json
+from datetime import datetime
+import ray
+ray.init(num_cpus=1, include_dashboard=False, configure_logging=False, log_to_driver=False)
+import sofia2.bdh
+days = sofia2.bdh.dataset("S", since=datetime(2026, 1, 2), until=datetime(2026, 1, 4), where="measure < 70",
+                          columns=["_id", "Sensor"])
+rows = days.take_all()
+files = sorted({name for name in days.input_files()})
+empty = sofia2.bdh.dataset("S", since=datetime(2030, 1, 1))
+print(json.dumps({"measures": sorted(row["Sensor"]["measure"] for row in rows), "columns": days.columns(),
+                  "days": len(files), "empty": [empty.count(), empty.schema().names]}))
+"""
+
+
+def test_a_dataset_in_a_notebook(local, tmp_path):
+    local.lose(0)
+    local.lose(3)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SOFIA2_", "RAY_"))}
+    environment = kept | {"SOFIA2_DATA": str(tmp_path), "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, cwd="/", env=environment, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "measures": list(range(25, 70)),
+        "columns": ["_id", "Sensor"],
+        "days": 2,
+        "empty": [0, ["_id", "contextData", "Sensor", "_raw"]],
+    }
