@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from pymongo import UpdateOne
@@ -57,8 +58,11 @@ class Turn:
         self._client = client
         self._notes = notes
         self._has_transactions = has_transactions
-        self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": random.SystemRandom().getrandbits(60)}
+        pid = os.getpid()
+        token = random.SystemRandom().getrandbits(60)
+        self._owner = {"host": socket.gethostname(), "pid": pid, "since": _started_at(pid), "token": token}
         self.session: ClientSession | None = client.start_session() if has_transactions else None
+        self._is_known = False
         self._done: list[Written] = []
         self._is_open = False
         self._began_at: tuple[Any, ...] = ()
@@ -67,6 +71,8 @@ class Turn:
         if self.session is not None:
             with contextlib.suppress(PyMongoError):
                 self.session.end_session()
+                if self._is_known:
+                    self._notes.delete_one({"_id": self._writer_id})
 
     # ------------------------------------------------------------------ begin and end
 
@@ -77,6 +83,7 @@ class Turn:
             StoreUnavailableError: another process does not end its turn.
         """
         self._done = []
+        self._make_known()
         started = time.monotonic()
         is_taken = False
         while True:
@@ -118,9 +125,7 @@ class Turn:
 
     def _note_turn(self) -> dict[str, Any]:
         """The write that conflicts with every other writer of the partition."""
-        assert self.session is not None
-        owner = {**self._owner, "session": self.session.session_id["id"]}
-        change = {"$set": {"owner": owner}, "$inc": {"turns": 1}}
+        change = {"$inc": {"turns": 1}}
         state: Any = self._notes.find_one_and_update({"_id": "state"}, change, session=self.session)
         return dict(state)
 
@@ -130,17 +135,36 @@ class Turn:
         change = {"$set": {"owner": self._owner, "held_until_s": now_s + LEASE_S}}
         return self._notes.find_one_and_update({"_id": "state", **is_free}, change)
 
+    @property
+    def _writer_id(self) -> str:
+        return f"writer:{self._owner['token']}"
+
+    def _make_known(self) -> None:
+        """Notes our session beside the transaction: what is in it nobody sees, should we be killed."""
+        if self.session is not None and not self._is_known:
+            session = self.session.session_id["id"]
+            self._notes.bulk_write([put(self._writer_id, {**self._owner, "session": session})])
+            self._is_known = True
+
     def _take_over(self) -> None:
-        """Ends the transaction of a process of this machine that was killed: the server would wait a minute for it."""
+        """Ends the transactions of processes of this machine that were killed: the server would wait a minute for them."""
         with contextlib.suppress(PyMongoError):
-            state = self._notes.find_one({"_id": "state"}) or {}
-            owner = state.get("owner") or {}
-            if owner.get("host") != self._owner["host"] or _is_alive(owner.get("pid", 0)):
-                return
             if self.session is None:
-                self._notes.update_one({"_id": "state", "owner": owner}, {"$set": {"held_until_s": 0}})
-            elif "session" in owner:
-                self._client.admin.command("killSessions", [{"id": owner["session"]}])
+                owner = (self._notes.find_one({"_id": "state"}) or {}).get("owner") or {}
+                if self._is_dead(owner):
+                    self._notes.update_one({"_id": "state", "owner": owner}, {"$set": {"held_until_s": 0}})
+                return
+            for writer in self._notes.find({"_id": {"$gte": "writer:", "$lt": "writer;"}}):
+                if self._is_dead(writer):
+                    self._client.admin.command("killSessions", [{"id": writer["session"]}])
+                    self._notes.delete_one({"_id": writer["_id"]})
+
+    def _is_dead(self, owner: dict[str, Any]) -> bool:
+        """Whether it was a process of this machine that no longer lives."""
+        if owner.get("host") != self._owner["host"]:
+            return False
+        pid, since = owner.get("pid", 0), owner.get("since", 0)
+        return not _is_alive(pid) or bool(since and since != _started_at(pid))
 
     def commit(self) -> None:
         """Makes everything durable, on most members and in their journals."""
@@ -249,6 +273,15 @@ def _position(state: dict[str, Any]) -> tuple[Any, ...]:
 def put(id_: str, fields: dict[str, Any]) -> UpdateOne:
     """A note under a name, made or replaced."""
     return UpdateOne({"_id": id_}, {"$set": fields}, upsert=True)
+
+
+def _started_at(pid: int) -> int:
+    """Tells a process from a later one with the same number (after the restart of a container); 0 if nothing tells."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _is_alive(pid: int) -> bool:

@@ -15,7 +15,7 @@ from storage.bdh.transfer import Transfer
 from storage.bdtr.model import context_head
 from storage.bdtr.transfers import TransferJournal
 from storage.open import open_bdtr
-from tests.hadoop import hdfs_urls
+from tests.own_servers import hdfs_urls
 
 NOW = datetime(2026, 11, 1)
 EPOCH = datetime(1970, 1, 1)

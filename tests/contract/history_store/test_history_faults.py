@@ -14,7 +14,7 @@ import pytest
 
 from sib.errors import StoreError, StoreUnavailableError
 from storage.bdh.files import open_files
-from tests.hadoop import eventually, running_hdfs
+from tests.own_servers import eventually, own_server
 
 ROOT = Path(__file__).parents[3]
 BOUND_S = 40
@@ -35,14 +35,14 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """An HDFS of this module alone: it is killed and frozen."""
-    with running_hdfs(tmp_path_factory.mktemp("hdfs")) as hdfs:
+    with own_server("hdfs", tmp_path_factory.mktemp("hdfs")) as hdfs:
         yield hdfs
 
 
 @pytest.fixture(params=["hdfs", "webhdfs"])
 def bdh_url(request, cluster):
     cluster.start()  # what the test before has killed
-    return f"{cluster.urls[request.param]}/{uuid.uuid4().hex}"
+    return f"{cluster.urls()[request.param]}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
