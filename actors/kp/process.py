@@ -8,12 +8,15 @@ from pathlib import Path
 
 from actors.kp.manifest import Manifest
 from actors.sandbox.child import Child, OutputHandler
+from actors.sandbox.confinement import INSIDE
 from actors.sandbox.errors import SandboxUnavailableError
 from actors.sandbox.peer import CallHandler
 from actors.sandbox.program import Command, Program, View
 from actors.sandbox.sandbox import Level, Sandbox, find_sandbox
 
-FOLDER, LAYER, NODE, CLIENT = "/kp", "/packages", "/node/bin/node", "/sandbox/inside/modules"
+FOLDER, LAYER, NODE = "/kp", "/packages", "/node/bin/node"
+NODE_CLIENT = View(INSIDE / "node_modules", "/node_modules")
+"""Where Node looks for ``require("sofia2")`` of a program in ``/kp``."""
 NODE_PATHS = (Path("/usr/bin/node"), Path("/usr/local/bin/node"), Path("/usr/bin/nodejs"))
 NODE_LIBRARIES = (Path("/usr/share/nodejs"), Path("/usr/share/node_modules"))
 """Debian's node has parts of itself there."""
@@ -69,7 +72,7 @@ async def start(
     """
     views = list(files.views())
     if manifest.is_node:
-        views.append(View(find_node(), NODE))
+        views += [View(find_node(), NODE), NODE_CLIENT]
         views += [View(path, str(path)) for path in NODE_LIBRARIES if path.is_dir()]
     child = await Child.start(sandbox, manifest.limits, views=views)
     try:

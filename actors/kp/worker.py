@@ -146,11 +146,13 @@ class KpWorker:
 
     async def _run(self, deployment: Deployment, manifest: Manifest) -> None:
         """Run a release as it wants to be run, until something else shall run, it is finished, or it has failed too often."""
+        self._become("running", "starting")
         restarts = Restarts()
         times = manifest.times
         due_s = time.time()
         if isinstance(times, Cron):
             due_s = _next_s(times, due_s)
+            self._become("running", f"waits for its next time ({manifest.schedule})")
         while not self._changed.is_set():
             if time.time() < due_s:
                 await self._until(due_s)

@@ -47,7 +47,7 @@ def deploy(
     settings = settings_of(data, config)
     files = read_files(folder)
     manifest = manifest_of(files)
-    _check_syntax(manifest, files)
+    _check_program(manifest, files)
     with configuration(settings, for_change=True) as bdc:
         owner = _check_grants(bdc, settings, manifest, user)
         manifest = _with_layer(settings, manifest)
@@ -151,8 +151,11 @@ def ps(data: Data = None, config: Config = None, json: Json = False) -> int:
 # ---------------------------------------------------------------------- deploying
 
 
-def _check_syntax(manifest: Manifest, files: Files) -> None:
+def _check_program(manifest: Manifest, files: Files) -> None:
     if manifest.is_node:
+        from actors.kp.process import find_node
+
+        find_node()
         return
     try:
         compile(files[manifest.entry], manifest.entry, "exec", dont_inherit=True)
