@@ -268,9 +268,11 @@ class MqttDevice(Device):
         self.qos, self.answer_qos, self.clean = qos, answer_qos, clean
         self.packet_id = 1
         self.acknowledges = True
+        self.streams: Any = None
 
     async def open(self, *, subscribe=True) -> MqttDevice:
-        self.reader, self.writer = await asyncio.open_connection(*self.sib.address("mqtt"))
+        """CONNECT, on ``streams`` if there are any."""
+        self.reader, self.writer = self.streams or await asyncio.open_connection(*self.sib.address("mqtt"))
         name = "MQIsdp" if self.version == codec.MQTT_3_1 else "MQTT"
         self.write(
             codec.encode_packet(
@@ -547,5 +549,5 @@ async def callbacks():
 def tools():
     """Helpers for the tests, which cannot import this file: frames, instances, the ontology's name."""
     return types.SimpleNamespace(
-        frame=frame, sensor=sensor, ontology=ONTOLOGY, Rest=Rest, MqttDevice=MqttDevice, wait_s=WAIT_S
+        frame=frame, sensor=sensor, ontology=ONTOLOGY, Rest=Rest, Sib=Sib, MqttDevice=MqttDevice, wait_s=WAIT_S
     )

@@ -1,6 +1,7 @@
 """Bounds and times, on a platform of its own with small ones: the answer at each bound, and what goes on beside it."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from sib.mqtt import codec, wire
 
 ONTOLOGY = "TestSensorTemperatura"
 pytestmark = pytest.mark.timeout(400)
@@ -36,6 +39,9 @@ def strict(sib, tmp_path_factory):
     command = [sys.executable, "-m", "sofia2"]
     started = subprocess.run(
         [*command, "start", "--detach", "--json", "--data", str(folder / "data"), "--mqtt-port", "0", "--http-port", "0",
+         "--listener", "small=http://127.0.0.1:0?message_bytes_max=3000",
+         "--listener", "narrow=mqtt://127.0.0.1:0?message_bytes_max=3000",
+         "--listener", "locked=mqtt://127.0.0.1:0?auth=true",
          "--ready-timeout", "180", *(word for file in files for word in ("--apply", file))],
         capture_output=True, text=True, env=environment, timeout=200,
     )  # fmt: skip
@@ -164,3 +170,71 @@ async def test_an_idle_websocket_is_closed(strict, websocket, tools):
         await asyncio.sleep(0.5)
     assert time.monotonic() - began > 2
     assert not busy.is_closed
+
+
+def at(sib, listener, kind):
+    """The same platform with another listener in place of its ordinary one."""
+    return dataclasses.replace(sib, endpoints={**sib.endpoints, kind: sib.endpoints[listener]})
+
+
+@pytest.mark.parametrize(("listener", "limit"), [(None, 20_000), ("small", 3000)])
+async def test_a_listener_may_take_shorter_messages(strict, websocket, tools, listener, limit):
+    target = strict if listener is None else at(strict, listener, "http")
+    device, rest = await websocket(target=target), tools.Rest(target)
+    key = await rest.join(target)
+    for size, is_taken in ((limit - 500, True), (limit + 500, False)):
+        answer = await device.query("{'Sensor.assetId': '%s'}" % ("x" * size))
+        assert answer.ok is is_taken
+        text = json.dumps({"Sensor": {"assetId": "x" * size}})
+        answered = await rest.post({"sessionKey": key, "ontology": ONTOLOGY, "data": text})
+        assert answered.status_code == 400
+        assert ("bytes" in answered.json()["detail"]) is not is_taken
+        assert answered.json()["errorCode"] == ("PERSISTENCE" if is_taken else "OTHER")
+    assert (await device.query("{Sensor.measure: -1}")).ok
+    await rest.client.aclose()
+
+
+async def test_an_mqtt_listener_may_take_shorter_messages(strict, mqtt):
+    device = await mqtt(target=at(strict, "narrow", "mqtt"))
+    for size, is_taken in ((2500, True), (3500, False)):
+        answer = await device.query("{'Sensor.assetId': '%s'}" % ("x" * size))
+        assert (answer.ok, answer.code) == (is_taken, None if is_taken else "OTHER")
+
+
+async def connack(sib, user, password):
+    """The return code of a CONNECT with user and password, and how long it took."""
+    reader, writer = await asyncio.open_connection(*sib.address("locked"))
+    began = time.monotonic()
+    body = wire.encode_string("MQTT") + b"\x04\xc2\0\0" + wire.encode_string(f"c{began}")
+    writer.write(codec.encode_packet(codec.CONNECT, 0, body, wire.encode_string(user), wire.encode_binary(password)))
+    answer = await asyncio.wait_for(reader.readexactly(4), 15)
+    writer.close()
+    return answer[3], time.monotonic() - began
+
+
+async def test_wrong_passwords_of_connect_are_slowed_down_and_right_ones_not(strict):
+    found = [await connack(strict, "sofia", b"wrong") for _ in range(9)]
+    assert {code for code, _ in found} == {5}
+    assert max(seconds for _, seconds in found[:3]) < 2
+    assert 2.9 < found[8][1] < 6
+    for _ in range(3):
+        code, seconds = await connack(strict, "luis", b"luis-password")
+        assert (code, seconds < 2) == (0, True)
+
+
+async def test_wrong_passwords_of_the_token_list_are_slowed_down_and_right_ones_not(strict, tools):
+    url = strict.endpoints["http"] + "/console/api/rest/kps/KPLuis/tokens"
+    rest = tools.Rest(strict)
+
+    async def get(password):
+        began = time.monotonic()
+        answer = await rest.client.get(url, auth=("luis", password))
+        return answer.status_code, time.monotonic() - began
+
+    found = [await get("wrong") for _ in range(9)]
+    assert {status for status, _ in found} == {401}
+    assert max(seconds for _, seconds in found[:3]) < 2
+    assert found[8][1] > 2.9
+    status, seconds = await get("luis-password")
+    assert (status, seconds < 2) == (200, True)
+    await rest.client.aclose()
