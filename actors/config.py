@@ -58,6 +58,18 @@ class Limits:
     callback_allow: tuple[str, ...] = ()
     kp_deployers: tuple[str, ...] = ()
     kp_wheelhouse: str | None = None
+    rules_http_allow: tuple[str, ...] = ()
+    rules_memory_mb: int = 128
+    rules_writes_per_minute: int = 600_000
+    rules_queries_per_minute: int = 60_000
+    rules_http_per_minute: int = 600
+    rules_mails_per_minute: int = 60
+    mail_host: str = ""
+    mail_port: int = 587
+    mail_security: str = "starttls"
+    mail_user: str = ""
+    mail_password_file: str = ""
+    mail_sender: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,6 @@ class Extension:
 @cache
 def extensions() -> tuple[Extension, ...]:
     """The sections of all modules, in the order in which they are written."""
-    from sofia2 import apply_processes
+    from sofia2 import apply_processes, apply_rules
 
-    return (apply_processes.extension(),)
+    return (apply_processes.extension(), apply_rules.extension())

@@ -23,6 +23,7 @@ from sofia2.commands import (
     offline,
     ontologies,
     processes,
+    rules,
     traffic,
     users,
 )
@@ -50,6 +51,7 @@ _GROUPS = {
     "token": kps.tokens,
     "predefined": definitions.predefined,
     "asset": definitions.assets,
+    "rule": rules.app,
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -207,6 +207,30 @@ TABLE: tuple[Setting, ...] = (
         "The folder of wheels from which dependencies of KPs are installed. Default: DATA/wheelhouse",
         limit="kp_wheelhouse",
     ),
+    Setting(
+        "rules.http_allow",
+        "texts",
+        (),
+        "Hosts that scripts may make HTTP requests to: api.example.org, *.example.org, * (every public one); "
+        "and networks such as 10.0.0.0/8, else no private address is reached.",
+        is_hot=True,
+        limit="rules_http_allow",
+    ),
+    _limit("rules.memory_mb", "rules_memory_mb", "Memory of one rule's script.", unit="MiB", minimum=64),
+    _limit(
+        "rules.writes_per_minute", "rules_writes_per_minute", "Inserts, updates and deletes of one rule.", is_hot=True
+    ),
+    _limit("rules.queries_per_minute", "rules_queries_per_minute", "Queries of one rule.", is_hot=True),
+    _limit("rules.http_per_minute", "rules_http_per_minute", "HTTP requests of one rule.", is_hot=True, minimum=0),
+    _limit("rules.mails_per_minute", "rules_mails_per_minute", "Mails of one rule.", is_hot=True, minimum=0),
+    Setting("mail.host", "text", "", "The SMTP server for mail of scripts.", is_hot=True, limit="mail_host"),
+    Setting("mail.port", "integer", 587, "Its port.", is_hot=True, limit="mail_port", minimum=1, maximum=65_535),
+    Setting("mail.security", "text", "starttls", "starttls, tls or none.", is_hot=True, limit="mail_security"),
+    Setting("mail.user", "text", "", "The user to log in as; none: no login.", is_hot=True, limit="mail_user"),
+    Setting(
+        "mail.password_file", "path", "", "A file that holds the password.", is_hot=True, limit="mail_password_file"
+    ),
+    Setting("mail.sender", "text", "", "The address that mail comes from.", is_hot=True, limit="mail_sender"),
     _limit(
         "mqtt.session_expiry_s",
         "mqtt_session_expiry_s",

@@ -33,8 +33,8 @@ class Effect:
         return self.kind in RECORDED
 
 
-def read_effects(values: Any) -> tuple[Effect, ...]:
-    """The effects of a run, in order.
+def read_effects(values: Any, *, first: int = 0) -> tuple[Effect, ...]:
+    """The effects of a run, in order, numbered from ``first``.
 
     Raises:
         LimitError: too many, or one is too large. MalformedMessageError: one is not what it says it is.
@@ -43,7 +43,7 @@ def read_effects(values: Any) -> tuple[Effect, ...]:
         raise MalformedMessageError("the effects of a run are a list")
     if len(values) > EFFECTS_MAX:
         raise LimitError(f"a run has at most {EFFECTS_MAX} effects")
-    return tuple(_read(number, value) for number, value in enumerate(values))
+    return tuple(_read(number, value) for number, value in enumerate(values, first))
 
 
 def _read(number: int, value: Any) -> Effect:

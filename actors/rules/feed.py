@@ -1,0 +1,142 @@
+"""What changes in the ontologies of rules: from the partitions' feed to the runner, in order and at least once.
+
+The runner is a consumer like a gateway: a change counts as done when every run that it triggered is handled, so after a crash what
+was not handled comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from actors.config import Topology
+from actors.feed import Announcement, Event
+from actors.gateway.notifier import Inbox
+from actors.runtime import Ref
+from sib.errors import SibError
+
+log = logging.getLogger("sofia2.rules")
+
+BEAT_S = 0.5
+WAITING_MAX = 20_000
+"""Runs that wait; beyond it no further page of the change log is read."""
+
+Handle = Callable[[list[Event]], Awaitable[None]]
+"""Takes the changes of one announcement; it returns when they are queued, in order, and gives the awaitable of their end."""
+
+
+class _EventInbox(Inbox):
+    """An inbox that hands over the changed documents."""
+
+    def _deliver(self, announcement: Announcement) -> None:
+        super()._deliver(announcement._replace(indications=announcement.events))  # type: ignore[arg-type]
+
+
+class RuleFeed:
+    """The changes of all partitions for one runner.
+
+    Args:
+        name: the runner's, under which its positions are kept.
+        topology: which partitions there are.
+        take: gets the changes of one announcement, one announcement of a partition after the other; returns when its runs are
+            queued, with an awaitable that ends when they are handled.
+        waiting: how many runs wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        topology: Topology,
+        take: Callable[[str, list[Event]], Awaitable[Awaitable[None] | None]],
+        waiting: Callable[[], int],
+    ) -> None:
+        self._name, self._topology, self._take, self._waiting = name, topology, take, waiting
+        self._epoch = os.urandom(6).hex()
+        self._watched: dict[str, tuple[str, ...]] = dict.fromkeys(topology.partitions, ())
+        self._inboxes = {partition: self._new_inbox(partition) for partition in topology.partitions}
+        self._turns: dict[str, asyncio.Task[Any]] = {}
+        self._is_watching: dict[str, bool] = dict.fromkeys(topology.partitions, False)
+        self._beats: list[asyncio.Task[None]] = []
+        self._wake = {partition: asyncio.Event() for partition in topology.partitions}
+
+    def _new_inbox(self, partition: str) -> Inbox:
+        return _EventInbox(lambda _, events: self._apply(partition, events))  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Begin; the ontologies have been told by ``watch``."""
+        loop = asyncio.get_running_loop()
+        self._beats = [loop.create_task(self._beat_for_ever(partition)) for partition in self._topology.partitions]
+
+    def watch(self, ontologies: Iterable[str]) -> None:
+        """From now on these ontologies, whatever it was before."""
+        of_partition: dict[str, list[str]] = {partition: [] for partition in self._topology.partitions}
+        for ontology in sorted(ontologies):
+            of_partition[self._topology.partition_of(ontology)].append(ontology)
+        for partition, names in of_partition.items():
+            if self._watched[partition] != tuple(names):
+                self._watched[partition] = tuple(names)
+                self._wake[partition].set()
+
+    def put(self, partition: str, announcement: Announcement) -> None:
+        """What a partition announces."""
+        self._inboxes[partition].put(announcement)
+
+    async def is_watching(self) -> None:
+        """Wait until every partition knows what is watched."""
+        await asyncio.gather(*(self._beat(partition) for partition in self._topology.partitions))
+
+    def close(self) -> None:
+        for task in self._beats:
+            task.cancel()
+
+    def _apply(self, partition: str, events: list[Event]) -> Awaitable[None]:
+        """Announcements of one partition are taken one after the other; each ends when its runs are handled."""
+        before = self._turns.get(partition)
+
+        async def queue() -> Awaitable[None] | None:
+            if before is not None:
+                await asyncio.wait([before])
+            return await self._take(partition, events)
+
+        turn = self._turns[partition] = asyncio.ensure_future(queue())
+
+        async def handled() -> None:
+            rest = await turn
+            if rest is not None:
+                await rest
+
+        return handled()
+
+    async def _beat_for_ever(self, partition: str) -> None:
+        while True:
+            try:
+                await self._beat(partition)
+            except SibError as error:
+                log.debug("no heartbeat: %s", error)
+            except Exception:
+                log.exception("the feed of %s", partition)
+            try:
+                async with asyncio.timeout(BEAT_S):
+                    await self._wake[partition].wait()
+            except TimeoutError:
+                pass
+            self._wake[partition].clear()
+
+    async def _beat(self, partition: str) -> None:
+        watched, inbox = self._watched[partition], self._inboxes[partition]
+        if self._is_watching[partition] and (not watched or self._waiting() >= WAITING_MAX):
+            await _call(partition, "watch", self._name, list(watched))
+        self._is_watching[partition] = bool(watched)
+        while watched and self._waiting() < WAITING_MAX:
+            told = self._name, self._epoch, inbox.acked, inbox.received, list(watched)
+            announcement = await _call(partition, "heartbeat", *told)
+            if announcement is None:
+                return
+            inbox.put(announcement)
+
+
+async def _call(name: str, method: str, *arguments: Any) -> Any:
+    return await Ref(name).call(method, *arguments)
