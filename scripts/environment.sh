@@ -3,6 +3,9 @@
 
 say() { printf '%s\n' "$*" >&2; }
 
+# What isolates programs of users. bubblewrap and pyseccomp are in .venv; libseccomp2 is the system's (Debian's apt needs it, too).
+sandbox_is_there() { .venv/bin/python -c 'import pyseccomp' 2>/dev/null; }
+
 find_python() {
     local candidate
     for candidate in python3 python3.14 python3.13 python3.12 python3.11; do

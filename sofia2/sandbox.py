@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,8 @@ class Environment:
     """What a deployed KP has besides its program: dependencies and limits."""
 
     views: tuple[View, ...] = ()
-    paths: tuple[str, ...] = ()
-    """For ``sys.path``, inside."""
-    limits: Limits | None = field(default=None)
+    """Folders of packages."""
+    limits: Limits | None = None
     """None: the defaults."""
 
 
@@ -82,15 +81,29 @@ def run_file(
         return TERMINATED
 
 
-def environment_of(kp: str | None) -> Environment:
-    """What the deployed KP has besides its program; without a name, nothing.
+def environment_of(which: str | None, data: str | None = None) -> Environment:
+    """What a deployed KP (``NAME`` or ``NAME:INSTANCE``) has besides its program; without a name, nothing.
 
     Raises:
-        CliError: no such KP is deployed.
+        CliError: no such KP is deployed on this data folder, or several instances of it.
     """
-    if kp is None:
+    if which is None:
         return Environment()
-    raise CliError(NO, f"no KP {kp} is deployed here")
+    from actors.kp.layers import install
+    from actors.kp.manifest import Manifest
+    from actors.kp.places import layers_folder, wheelhouse_of
+    from actors.kp.process import LAYER
+    from actors.sandbox.program import View
+    from sofia2.commands.deployments import find_one
+    from sofia2.commands.options import platform_config, settings_of
+
+    settings = settings_of(data)
+    platform = platform_config(settings)
+    manifest = Manifest.from_json(find_one(settings, which).manifest)
+    wheelhouse = wheelhouse_of(platform.data, settings.get("kp.wheelhouse"))
+    layer = install(manifest.layer, manifest.dependencies, wheelhouse, layers_folder(platform.data))
+    views = () if layer is None else (View(layer, LAYER),)
+    return Environment(views, manifest.limits)
 
 
 def show_check(level: int | None) -> int:
@@ -140,7 +153,8 @@ async def _run_file(
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with await _start(level, limits, views) as child:
         place = child.sandbox.locate(file, inside)
-        paths = (str(Path(place).parent), *environment.paths)
+        packages = (child.sandbox.locate(view.host, view.inside) for view in environment.views)
+        paths = (str(Path(place).parent), *packages)
         child.run(
             Program(place, tuple(arguments), source=source, paths=paths),
             on_output=lambda stream, data: _write(child, stream, data),
@@ -187,7 +201,8 @@ def main(arguments: list[str]) -> int:
         "--level", type=int, metavar="N", help="3 (full) or 2 (without namespaces); default: the best here"
     )
     run.add_argument("--timeout", type=float, metavar="S", help="seconds to its end; default: none")
-    run.add_argument("--env-of", metavar="KP", help="with this deployed KP's dependencies")
+    run.add_argument("--env-of", metavar="KP", help="with this deployed KP's dependencies and resources")
+    run.add_argument("--data", metavar="DIR", help="the platform's data folder, for --env-of")
     run.add_argument("file", type=Path, metavar="FILE")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG")
     check = commands.add_parser("check", help="the start-up self-test and the level reached; exit 0 at level 2 or 3")
@@ -203,7 +218,7 @@ def main(arguments: list[str]) -> int:
             given.arguments,
             level=given.level,
             timeout_s=given.timeout,
-            environment=environment_of(given.env_of),
+            environment=environment_of(given.env_of, given.data),
         )
     except CliError as error:
         return output.fail(error.status, error.message)

@@ -126,12 +126,8 @@ def logs(
     from actors.kp.places import worker_name
 
     settings = settings_of(data, config)
-    with configuration(settings) as bdc:
-        found = _find(bdc, which)
-    if len(found) > 1:
-        names = ", ".join(f"{each.kp}:{each.instance}" for each in found)
-        raise CliError(WRONG_INPUT, f"{which} has several instances: say which one of {names}")
-    reader = LogReader(log_path(platform_config(settings).data, worker_name(found[0].kp, found[0].instance)))
+    found = find_one(settings, which)
+    reader = LogReader(log_path(platform_config(settings).data, worker_name(found.kp, found.instance)))
     for line in reader.tail(lines):
         print(line)
     if follow:
@@ -206,6 +202,20 @@ def _find(bdc: Bdc, which: str) -> list[Deployment]:
     if not found:
         raise CliError(NO, f"no KP {which!r} is deployed: see 'sofia2 kp ps'")
     return found
+
+
+def find_one(settings: Settings, which: str) -> Deployment:
+    """The one deployed KP instance that ``NAME`` or ``NAME:INSTANCE`` means.
+
+    Raises:
+        CliError: none is deployed, or several instances are.
+    """
+    with configuration(settings) as bdc:
+        found = _find(bdc, which)
+    if len(found) > 1:
+        names = ", ".join(f"{each.kp}:{each.instance}" for each in found)
+        raise CliError(WRONG_INPUT, f"{which} has several instances: say which one of {names}")
+    return found[0]
 
 
 # ---------------------------------------------------------------------- the running platform

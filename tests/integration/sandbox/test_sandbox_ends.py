@@ -338,10 +338,10 @@ async def test_a_bubblewrap_that_is_refused_is_reported(tmp_path):
         await Child.start(Sandbox(Level.FULL, bwrap=fake, has_own_users=os.geteuid() == 0), LIMITS)
 
 
-def test_the_commands_of_typer_do_the_same(tmp_path):
+def test_the_command_is_carried_out_without_its_tree(tmp_path):
     file = tmp_path / "program.py"
     file.write_text("import sys\nprint(sys.argv[1:])\nsys.exit(9)")
-    program = "import sys; from sofia2.commands.sandbox import app; sys.exit(app(sys.argv[1:], standalone_mode=False))"
+    program = "import sys; sys.argv[:1] = ['sofia2', 'sandbox']; from sofia2.main import main; main()"
     command = [sys.executable, "-c", program, "run", "--timeout", "20", str(file), "a", "--level", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("['a', '--level', '7']\n", 9), done.stderr
@@ -368,8 +368,8 @@ def test_run_of_what_is_no_file(tmp_path):
     assert cli("run", "--level", "1", str(Path(__file__))).returncode == 2
 
 
-def test_run_of_a_kp_that_is_not_deployed():
-    assert cli("run", "--env-of", "nobody", __file__).returncode == 1
+def test_run_of_a_kp_that_is_not_deployed(tmp_path):
+    assert cli("run", "--env-of", "nobody", "--data", str(tmp_path / "none"), __file__).returncode == 1
 
 
 def test_check_tells_the_level():
