@@ -37,6 +37,10 @@ HELP = {
     "sofia2_queries_total": "Queries run",
     "sofia2_queries_capped_total": "Queries whose limit was cut to the row cap",
     "sofia2_actor_restarts_total": "Restarts of an actor",
+    "sofia2_process_runs_total": "Runs of processes: transfers, cleaning, compaction, loads",
+    "sofia2_process_failures_total": "Runs of processes that failed",
+    "sofia2_process_busy_seconds_total": "Time that runs of processes took",
+    "sofia2_process_moved_instances_total": "Instances moved to the history",
     "sofia2_mqtt_events_total": "What happened on the MQTT listeners, by event",
 }
 

@@ -213,6 +213,10 @@ _STATS = {
     "join_failures": "sofia2_join_failures_total",
     "join_delays": "sofia2_joins_delayed_total",
     "queries": "sofia2_queries_total",
+    "process_runs": "sofia2_process_runs_total",
+    "process_failures": "sofia2_process_failures_total",
+    "process_busy_s": "sofia2_process_busy_seconds_total",
+    "process_moved": "sofia2_process_moved_instances_total",
 }
 
 
