@@ -39,7 +39,7 @@ class HistoryReads:
             OntologyNotFoundError, AuthorizationError: an ontology of the statement may not be read.
             SibError: as ``HistoryQueries.run``.
         """
-        from storage.bdh.query import to_answer
+        from storage.bdh.answers import to_answer
 
         if not text:
             raise SqlSyntaxError("the statement is empty; write for example select * from ONTOLOGY limit 3")

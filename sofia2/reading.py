@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -24,8 +24,12 @@ from storage.bdc.bdc import Bdc
 from storage.bdtr.reader import split_pipeline
 from storage.bdtr.relational import RelationalStore
 
-NATIVE, SQL, BDC = "native", "sql", "bdc"
-TYPES = (NATIVE, SQL, BDC)
+if TYPE_CHECKING:
+    from storage.bdh.query import HistoryQueries
+    from storage.bdh.transfer import TransferStore
+
+NATIVE, SQL, BDC, BDH = "native", "sql", "bdc", "bdh"
+TYPES = (NATIVE, SQL, BDH, BDC)
 ROWS_MAX = 2**31
 _SQL_WORDS = ("select", "insert", "update", "delete")
 
@@ -59,6 +63,9 @@ class Reader:
         """
         if type_ == BDC:
             return self._run_bdc(text)
+        if type_ == BDH:
+            with self._history() as queries:
+                return queries.run(text, time_limit_s=time_limit_s).as_dicts()
         plan = self._plan(text, type_, ontology)
         if not isinstance(plan, plans.Read) or not plans.is_read(plan):
             raise UnsupportedError("'sofia2 query' only reads: send an INSERT, UPDATE or DELETE with 'sofia2 send'.")
@@ -74,6 +81,9 @@ class Reader:
         """
         if type_ == BDC:
             raise UnsupportedError("A query on the configuration has one stage only: it is run with 'sofia2 query'.")
+        if type_ == BDH:
+            with self._history() as queries:
+                return [ExplainedStage(title, told) for title, told in queries.explain(text)]
         return explain(
             text,
             "NATIVE" if type_ == NATIVE else "SQLLIKE",
@@ -93,6 +103,22 @@ class Reader:
     def _run_bdc(self, text: str) -> Any:
         worker = QueryWorker("sofia2 query", self._config)
         return orjson.loads(worker.run_bdc(text, "", True, True, ROWS_MAX)[1] or b"null")
+
+    @contextmanager
+    def _history(self) -> Iterator[HistoryQueries]:
+        from storage.bdh.files import open_files
+        from storage.bdh.query import HistoryQueries
+
+        with ExitStack() as opened:
+
+            def store_of(ontology: str) -> TransferStore | None:
+                return cast("TransferStore | None", opened.enter_context(self._store(ontology)))
+
+            files = open_files(self._config.bdh_url or f"file:{self._config.data}/bdh")
+            opened.callback(files.close)
+            queries = HistoryQueries(files, self._bdc.history, self._catalog.ontology, store_of)
+            opened.callback(queries.close)
+            yield queries
 
     def _explain_store(self, plan: plans.Plan) -> Iterator[tuple[str, str]]:
         if not isinstance(plan, plans.Read):

@@ -20,7 +20,7 @@ QUIET_CONTEXT = ("session_key", "timezoneId", "kp_instancia", "user")
 
 Text = Annotated[str, typer.Argument(metavar="QUERY", help="The query; - reads it from the standard input.")]
 Kind = Annotated[
-    str | None, typer.Option("--type", metavar="TYPE", help="native, sql or bdc. Default: by how it begins.")
+    str | None, typer.Option("--type", metavar="TYPE", help="native, sql, bdh or bdc. Default: by how it begins.")
 ]
 OntologyName = Annotated[
     str | None, typer.Option("--ontology", metavar="NAME", help="For a native criterion alone: what it reads.")

@@ -68,6 +68,17 @@ def touches_day(intervals: Intervals, day: date) -> bool:
     return bool(both(of_day(day), intervals))
 
 
+def printed(intervals: Intervals) -> str:
+    """For people: ``2026-01-01 00:00:00 to 2026-01-02 00:00:00``, open ends as ``…``."""
+    if intervals == EVER:
+        return "all"
+    shown = [
+        f"{'…' if start == datetime.min else start} to {'…' if end == datetime.max else end}"
+        for start, end in intervals
+    ]
+    return ", ".join(shown) or "none"
+
+
 def _bounded(found: Sequence[Interval]) -> Intervals:
     if len(found) > INTERVALS_MAX:
         return ((found[0][0], max(end for _, end in found)),)

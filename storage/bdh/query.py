@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from datetime import time as dt_time
-from decimal import Decimal
+from datetime import datetime
 from typing import Any, TypeVar
-from uuid import UUID
 
 import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
 from sib.errors import (
-    LimitError,
     NotConfiguredError,
-    QueryError,
     QueryTimeoutError,
     SqlSyntaxError,
     StoreUnavailableError,
@@ -32,13 +25,13 @@ from sib.query.budget import Budget
 from storage.bdc.history import HistoryManifest
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import guard, intervals, layout, names, parts
-from storage.bdh.adapter import HistoryFileSystem
+from storage.bdh.answers import QueryResult, ResultColumn, type_name
 from storage.bdh.columns import CONTEXT, Layout, layout_of
 from storage.bdh.deadlines import Deadlines
-from storage.bdh.files import HistoryFiles, PartMissingError
+from storage.bdh.engine import TOO_LONG, open_engine, translated
+from storage.bdh.files import HistoryFiles
 from storage.bdh.fitting import to_table
 from storage.bdh.intervals import EVER, Intervals
-from storage.bdh.local import LocalFiles
 from storage.bdh.pruning import days_needed
 from storage.bdh.scan import literal, quote, scan
 from storage.bdh.sql import FIRST_SOURCE, WRITE, Scope, Source, Statement, read_statement
@@ -55,28 +48,16 @@ STATEMENTS_KEPT, STATEMENT_CHARS_KEPT = 1_000, 10_000
 """Statements that are not read again when they come again, and how long they may be."""
 
 _PLAIN_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?)?")
-_TOO_LONG = "The query took longer than it may: narrow its conditions, or raise query.time_limit_s."
+
+_READS = {
+    Scope.HISTORY: "the history",
+    Scope.REAL_TIME: "the real-time database",
+    Scope.BOTH: "the history and the real-time database, each instance once",
+}
 
 Result = TypeVar("Result")
 Lookup = Callable[[str], Ontology]
 StoreOf = Callable[[str], TransferStore | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ResultColumn:
-    """A column of a result: its name and its SQL type (VARCHAR, BIGINT, DOUBLE, TIMESTAMP …)."""
-
-    name: str
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """Rows as Python values. ``was_capped``: there were more."""
-
-    columns: list[ResultColumn]
-    rows: list[tuple[Any, ...]]
-    was_capped: bool = False
 
 
 class HistoryQueries:
@@ -109,7 +90,7 @@ class HistoryQueries:
         self._schemas: dict[str, pa.Schema] = {}
         self._deadlines = Deadlines()
         self._statements: dict[tuple[str, Scope], Statement] = {}
-        self._database = _open(files, memory_bytes, threads)
+        self._database = open_engine(files, memory_bytes, threads)
 
     def close(self) -> None:
         """End all queries."""
@@ -146,7 +127,7 @@ class HistoryQueries:
 
         def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
             connection.execute(sql)
-            columns = [ResultColumn(each[0], _type_name(str(each[1]))) for each in connection.description or ()]
+            columns = [ResultColumn(each[0], type_name(str(each[1]))) for each in connection.description or ()]
             found = connection.fetchmany(cap + 1)
             return QueryResult(columns, found[:cap], len(found) > cap)
 
@@ -206,6 +187,32 @@ class HistoryQueries:
             return table.cast(pa.schema(own))  # DuckDB has times of another precision
 
         return self._execute(statement, read, monotonic() + time_limit_s, monotonic)
+
+    def explain(self, text: str, *, scope: Scope = Scope.HISTORY, time_limit_s: float = 30.0) -> list[tuple[str, str]]:
+        """What ``run`` would do, as (title, text): the statement for DuckDB, then what is read of each ontology.
+
+        Raises:
+            SibError: as ``run``.
+        """
+        statement = self._statement(text, scope, self._lookup)
+        stages = [("statement for DuckDB", statement.text([]))]
+        with self._connection(time_limit_s) as connection:
+            _check(connection, statement)
+            for source in statement.sources:
+                needed = self._needed(source, lambda node: _constant(connection, node))
+                stages.append((f"{source.name} = {source.ontology.name}", "\n".join(self._told(source, needed))))
+        return stages
+
+    def _told(self, source: Source, needed: Intervals) -> Iterator[str]:
+        yield f"reads: {_READS[source.scope]}"
+        yield f"times: {intervals.printed(needed)}"
+        if source.scope is not Scope.REAL_TIME:
+            name = source.ontology.name
+            files = open_view(name, self._named(), self._store(source), needed)
+            days = len({record.day for record in files})
+            size_bytes = sum(record.size_bytes for record in files)
+            n_all = len(self._named().files(name))
+            yield f"files: {len(files)} of {n_all}, {days} days, {size_bytes} bytes, {sum(f.n_rows for f in files)} rows"
 
     def _statement(self, text: str, scope: Scope, lookup: Lookup) -> Statement:
         """The statement of a text, read once as long as its ontologies stay as they are."""
@@ -319,10 +326,10 @@ class HistoryQueries:
     def _connection(self, time_limit_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that is interrupted at the limit; failures come out as the platform's errors."""
         if time_limit_s <= 0:
-            raise QueryTimeoutError(_TOO_LONG)
+            raise QueryTimeoutError(TOO_LONG)
         connection = self._database.cursor()
         try:
-            with _translated(), self._deadlines.interrupted_after(time_limit_s, connection.interrupt):
+            with translated(), self._deadlines.interrupted_after(time_limit_s, connection.interrupt):
                 yield connection
         finally:
             connection.close()
@@ -417,93 +424,3 @@ def _real_time(documents: list[dict[str, Any]], columns: Layout) -> pa.Table:
     table = to_table(documents, columns)
     days = pa.array([layout.day_of(document) for document in documents], pa.date32())
     return table.append_column(layout.DAY_COLUMN, days)
-
-
-def _open(files: HistoryFiles, memory_bytes: int, threads: int) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that can read the history and nothing else of this machine or any other."""
-    database = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "memory_limit": f"{memory_bytes >> 20}MiB",
-            "python_enable_replacements": False,
-            "threads": threads,
-        }
-    )
-    allowed = "bdh://"
-    if isinstance(files, LocalFiles):
-        allowed = f"{files.root}/"
-    else:
-        database.register_filesystem(HistoryFileSystem(files.url, files))
-    for statement in (
-        f"SET allowed_directories = [{literal(allowed)}]",
-        "SET parquet_metadata_cache = true",
-        "SET enable_external_access = false",
-        "SET lock_configuration = true",
-    ):
-        database.execute(statement)
-    return database
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.InterruptException:
-        raise QueryTimeoutError(_TOO_LONG) from None
-    except duckdb.OutOfMemoryException:
-        raise LimitError("The query needs more memory than it may have: narrow its conditions.") from None
-    except (duckdb.IOException, PartMissingError) as error:
-        raise StoreUnavailableError(f"The history cannot be read now: {_first_line(error)}") from error
-    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-        raise SqlSyntaxError(f"The query cannot be carried out: {_first_line(error)}") from error
-    except duckdb.Error as error:
-        raise QueryError(f"The query failed: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
-
-
-def _type_name(type_: str) -> str:
-    if type_.endswith("]"):
-        return "ARRAY"
-    return "TIMESTAMP" if type_.startswith("TIMESTAMP") else type_.partition("(")[0]
-
-
-def to_answer(result: QueryResult) -> dict[str, Any]:
-    """A result as clients expect it: ``{"columns": [{name, type, index}], "values": [[…]]}``, plain JSON values.
-
-    Source: Sofia2 java-api, KpFunctionalAbstract.java (a BDH answer inside a test).
-    """
-    columns = [
-        {"name": column.name, "type": column.type, "index": index} for index, column in enumerate(result.columns, 1)
-    ]
-    return {"columns": columns, "values": [[_plain(value) for value in row] for row in result.rows]}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return _print_moment(value)
-    if isinstance(value, date | timedelta | UUID | dt_time):
-        return str(value)
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    return value
-
-
-def _print_moment(moment: datetime) -> str:
-    """As ``java.sql.Timestamp`` prints: a fraction of at least one digit."""
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    whole = moment.strftime("%Y-%m-%d %H:%M:%S")
-    fraction = f"{moment.microsecond:06d}".rstrip("0") or "0"
-    return f"{whole}.{fraction}"

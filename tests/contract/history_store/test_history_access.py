@@ -259,3 +259,21 @@ def test_a_dataset_in_a_notebook(local, tmp_path):
         "days": 2,
         "empty": [0, ["_id", "contextData", "Sensor", "_raw"]],
     }
+
+
+def test_the_command_line(local, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "sofia2", *arguments, "--data", str(tmp_path), "--type", "bdh", "--json"]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
+
+    found = run(
+        "query", "select assetId, count(*) as n from both.S where measure >= 95 group by assetId order by assetId"
+    )
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == [{"assetid": f"A{n}", "n": 3} for n in range(10)]
+    stages = json.loads(run("explain", "select max(measure) from S where fecha = '2026-01-02'").stdout)
+    assert [stage["stage"] for stage in stages] == ["statement for DuckDB", "__t0 = S"]
+    assert "times: 2026-01-02 00:00:00 to 2026-01-03 00:00:00\nfiles: 1 of 4, 1 days" in stages[1]["text"]
+    refused = run("query", "select * from read_csv('x')")
+    assert refused.returncode == 2
+    assert json.loads(refused.stdout)["code"] == "query.sql_syntax"

@@ -8,8 +8,8 @@ from bson import ObjectId
 
 from sib.errors import ConfigurationError
 from storage.bdh import layout
+from storage.bdh.answers import QueryResult, ResultColumn, to_answer
 from storage.bdh.files import open_files
-from storage.bdh.query import QueryResult, ResultColumn, to_answer
 
 
 def test_paths():
