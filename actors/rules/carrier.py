@@ -156,7 +156,7 @@ class Carrier:
         if fields["kp"]:
             await self._check_token(fields["kp"], fields["token"])
             who = self._principal(trigger.hops + 1, fields["kp"], fields["kp_instance"] or "")
-        once = effect_id(key, trigger.moment_s, effect.number)
+        once = effect_id(trigger, effect.number)
         await self._tools.inside.insert(who, fields["ontology"], fields["instance"], once=once)
 
     async def _update(self, trigger: Trigger, key: str, effect: Effect) -> None:
@@ -183,7 +183,7 @@ class Carrier:
 
     async def _mail(self, trigger: Trigger, key: str, effect: Effect) -> None:
         fields = effect.fields
-        message_id = str(effect_id(key, trigger.moment_s, effect.number))
+        message_id = str(effect_id(trigger, effect.number))
         await self._tools.mail().send(fields["to"], fields["subject"], fields["body"], message_id=message_id)
 
     async def _request(self, trigger: Trigger, key: str, effect: Effect) -> None:
@@ -228,7 +228,7 @@ class Carrier:
         elif target.type is RuleType.CEP:
             content["cepData"] = data
         source = f"run:{effect_key(key, effect.number)}"
-        run = Trigger(name, source, trigger.moment_s, content, trigger.lane, trigger.hops + 1, "then")
+        run = Trigger(name, source, trigger.moment_s, content, trigger.lane, trigger.hops + 1, branch="then")
         return QueuedRun(run.key, name, due, run.to_json())
 
     def _target(self, name: str) -> Rule:

@@ -66,6 +66,7 @@ class Matcher:
                 {"ontology": text},
                 f"{context.get('kp', '')}:{context.get('kp_instancia', '')}",
                 hops,
+                event.seq & 0xFFFF,
                 branch,
             )
 

@@ -188,7 +188,7 @@ class RuleRunner:
             value = {"Ontology": event.get("ontology") or "", "Subscription": stream, "inEvents": data}
             text = text or orjson.dumps(value, default=str).decode()
             source, hops = f"cep:{stream}:{event['id']}", int(event.get("hops") or 0)
-            yield Trigger(rule.name, source, ts_ms // 1000, {"cepData": text}, stream, hops, branch)
+            yield Trigger(rule.name, source, ts_ms // 1000, {"cepData": text}, stream, hops, branch=branch)
 
     def _put_all(self, triggers: Iterable[Trigger]) -> Awaitable[None] | None:
         """Hand over runs; the awaitable ends when all are handled."""

@@ -45,6 +45,8 @@ class Trigger:
     lane: str = ""
     """The KP instance; runs of one are in order."""
     hops: int = 0
+    order: int = 0
+    """Its place among those of the same second, so that ids are in order."""
     branch: str = "if"
     """Where it begins: ``if``, or ``then`` or ``else`` when the condition has been decided already."""
 
@@ -62,6 +64,7 @@ class Trigger:
             "content": dict(self.content),
             "lane": self.lane,
             "hops": self.hops,
+            "order": self.order,
             "branch": self.branch,
         }
 
@@ -71,10 +74,11 @@ def read_trigger(value: Mapping[str, Any]) -> Trigger:
     return Trigger(**value)
 
 
-def effect_id(key: str, moment_s: int, number: int) -> ObjectId:
-    """The ``_id`` of what the effect of this number of an execution inserts."""
-    digest = hashlib.sha256(f"{key}:{number}".encode()).digest()
-    return ObjectId((moment_s & 0xFFFFFFFF).to_bytes(4, "big") + digest[:8])
+def effect_id(trigger: Trigger, number: int) -> ObjectId:
+    """The ``_id`` of what the effect of this number inserts: time, order, and 48 bits that tell it from all others of them."""
+    digest = hashlib.sha256(f"{trigger.key}:{number}".encode()).digest()
+    moment, order = trigger.moment_s & 0xFFFFFFFF, trigger.order & 0xFFFF
+    return ObjectId(moment.to_bytes(4, "big") + order.to_bytes(2, "big") + digest[:6])
 
 
 def effect_key(key: str, number: int) -> str:
