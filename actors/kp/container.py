@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.config import PlatformConfig
 from actors.kp.manifest import Manifest
-from actors.kp.places import PREFIX, bundles_folder, layers_folder, worker_name
+from actors.kp.places import PREFIX, RESTARTS, STARTS, bundles_folder, layers_folder, worker_name
 from actors.runtime import Ref, actor_names, kill, spawn
 from storage.bdc.bdc import Bdc
 from storage.bdc.deployments import Deployment, RunState
@@ -33,6 +33,8 @@ class KpContainer:
         self._config, self._bdc = config, bdc
         self._deployments: dict[str, Deployment] = {}
         self._running: set[str] = set()
+        self._seen: set[str] = set()
+        """Workers that have answered once."""
         self.level = 0
         """Of the sandbox; 0: not tested yet."""
         self.failure = ""
@@ -82,14 +84,26 @@ class KpContainer:
         if name in self._running:
             entry |= await self._live(name)
         elif deployment.state is RunState.RUNNING:
-            entry |= {"state": "failed", "detail": self.failure} if self.failure else {"state": "stopped"}
+            entry |= self._not_running()
         return entry
+
+    def _not_running(self) -> dict[str, Any]:
+        """Of a KP that shall run and has no worker."""
+        if self.failure:
+            return {"state": "failed", "detail": self.failure}
+        return {"state": "running", "detail": STARTS} if self.is_on else {"state": "stopped"}
 
     async def _live(self, name: str) -> dict[str, Any]:
         try:
             stats = await asyncio.wait_for(_call(name, "stats"), 2.0)
         except Exception:
-            return {"state": "failed", "detail": "its worker restarts", "pid": None}
+            was_there = name in self._seen
+            return {
+                "state": "failed" if was_there else "running",
+                "detail": RESTARTS if was_there else STARTS,
+                "pid": None,
+            }
+        self._seen.add(name)
         keys = ("pid", "child_pid", "detail", "since", "runs", "failures", "memory_bytes", "cpu_s", "starts", "release")
         return {"state": stats["kp_state"], **{key: stats[key] for key in keys}}
 
@@ -110,6 +124,7 @@ class KpContainer:
         except Exception as error:
             log.warning("%s is ended without having stopped: %s", name, error)
         await asyncio.to_thread(kill, Ref(name))
+        self._seen.discard(name)
 
     def _read(self) -> list[Deployment]:
         with self._bdc.read() as configuration:

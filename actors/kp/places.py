@@ -9,6 +9,8 @@ from pathlib import Path
 PREFIX = "kp-"
 """Of the names of all their actors."""
 SLUG_CHARS_MAX = 40
+STARTS, RESTARTS = "starting", "its worker restarts"
+"""Details of a KP that is on its way."""
 
 
 def worker_name(kp: str, instance: str) -> str:

@@ -25,7 +25,7 @@ from actors.kp.grants import check_may_deploy, ontologies_of
 from actors.kp.layers import install
 from actors.kp.log import KpLog, log_path
 from actors.kp.manifest import Manifest
-from actors.kp.places import bundles_folder, layers_folder, wheelhouse_of
+from actors.kp.places import STARTS, bundles_folder, layers_folder, wheelhouse_of
 from actors.kp.restarts import FAILURES_MAX, Restarts
 from actors.kp.watch import Watch
 from actors.sandbox.child import Child
@@ -56,7 +56,7 @@ class KpWorker:
         self._child: Child | None = None
         self._watch: Watch | None = None
         self._calls: KpCalls | None = None
-        self._state, self._detail = "running", "starting"
+        self._state, self._detail = "running", STARTS
         self._runs = self._failures = 0
         self._since_s = time.time()
         self._supervising = asyncio.get_event_loop().create_task(self._supervise())
@@ -146,7 +146,7 @@ class KpWorker:
 
     async def _run(self, deployment: Deployment, manifest: Manifest) -> None:
         """Run a release as it wants to be run, until something else shall run, it is finished, or it has failed too often."""
-        self._become("running", "starting")
+        self._become("running", STARTS)
         restarts = Restarts()
         times = manifest.times
         due_s = time.time()

@@ -51,6 +51,7 @@ def environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PATH": f"{interpreter.FOLDER}/bin",
         "TMPDIR": TEMPORARY,
+        "MALLOC_ARENA_MAX": "2",  # each thread's own would take 64 MiB of the address space
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

@@ -56,9 +56,8 @@ def deploy(
                 manifest.name, manifest.instance, pack(files), manifest.to_json(), user=user or owner
             )
             snapshot.audit(f"deployed the KP {manifest.name}:{manifest.instance}", user=user or owner)
-        version = bdc.config_version()
         deployment = _find(bdc, f"{manifest.name}:{manifest.instance}")[0]
-    _tell([_started(settings, deployment, version)], is_one=True)
+    _tell([_started(settings, deployment)], is_one=True)
     return 0
 
 
@@ -78,9 +77,8 @@ def start(
         with bdc.change() as snapshot:
             for each in found:
                 snapshot.deployments.start(each.kp, each.instance, release=release)
-        version = bdc.config_version()
         found = _find(bdc, which)
-    _tell([_started(settings, each, version) for each in found])
+    _tell([_started(settings, each) for each in found])
     return 0
 
 
@@ -232,9 +230,10 @@ def _wait_in_force(settings: Settings, version: int) -> None:
         raise CliError(TIMED_OUT, f"it is stored, but the platform has not done it within {STOPPED_S:g} s")
 
 
-def _started(settings: Settings, deployment: Deployment, version: int) -> dict[str, Any]:
+def _started(settings: Settings, deployment: Deployment) -> dict[str, Any]:
     """What the KP does after its start: it runs, has ended already, or has failed."""
     from actors.kp.container import stored_kp
+    from actors.kp.places import RESTARTS, STARTS
 
     if not _runs(settings):
         output.warn("no platform runs on this data folder: the KP starts with it")
@@ -247,8 +246,7 @@ def _started(settings: Settings, deployment: Deployment, version: int) -> dict[s
         for each in _states(settings):
             if (each["name"], each["instance"]) != (deployment.kp, deployment.instance):
                 continue
-            is_ours = each["starts"] == deployment.starts
-            if is_ours and (each["pid"] is not None or each["state"] != "stopped") and each["detail"] != "starting":
+            if each["starts"] == deployment.starts and each["detail"] not in (STARTS, RESTARTS):
                 return each
         time.sleep(POLL_S)
     raise CliError(TIMED_OUT, f"{deployment.kp} is deployed, but has not started within {STARTED_S:g} s")

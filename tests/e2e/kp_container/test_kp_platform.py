@@ -10,7 +10,10 @@ import time
 
 import pytest
 
-from sofia2.daemon import is_alive
+from actors.kp.log import LogReader, log_path
+from actors.kp.places import worker_name
+from sofia2 import control
+from sofia2.daemon import RunFolder, is_alive
 from tests.e2e.conftest import ROOT, clean_environment, start_platform, stop_platform
 
 AGAIN_S = 10.0
@@ -70,8 +73,13 @@ def deploy(platform, tmp_path):
         platform.command("kp", "undeploy", which)
 
 
+def states(platform):
+    """What ``kp ps`` tells, without a process for each look."""
+    return control.call(RunFolder(platform.data), "platform", "kps")
+
+
 def state(platform, instance, name="KPInside"):
-    found = [each for each in platform.answer("kp", "ps") if (each["name"], each["instance"]) == (name, instance)]
+    found = [each for each in states(platform) if (each["name"], each["instance"]) == (name, instance)]
     return found[0] if found else None
 
 
@@ -84,9 +92,7 @@ def until(check, timeout_s=WAIT_S):
 
 
 def log(platform, instance):
-    done = platform.command("kp", "logs", f"KPInside:{instance}")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return "\n".join(LogReader(log_path(platform.data, worker_name("KPInside", instance))).tail())
 
 
 def test_it_works_over_the_channel_with_the_rights_of_its_owner(platform, deploy):
@@ -208,7 +214,7 @@ def test_what_fails_is_told_started_again_and_in_the_end_paused(platform, deploy
         assert reason in found["detail"]
         until(lambda which=instance: "it is started again in 1 s" in log(platform, which))
     platform.command("kp", "stop", "KPInside")
-    assert {each["state"] for each in platform.answer("kp", "ps")} == {"stopped"}
+    assert {each["state"] for each in states(platform)} == {"stopped"}
 
 
 def test_one_that_always_fails_is_paused_until_it_is_started(platform, deploy):
