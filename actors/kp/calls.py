@@ -6,6 +6,7 @@ the sandbox. Payloads are the program's: nothing in them is believed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ class KpCalls:
             "delete": self._delete,
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
+            "secret": self._secret,
         }
 
     def __call__(self, method: str, payload: Any) -> Awaitable[Any]:
@@ -112,6 +114,15 @@ class KpCalls:
 
     async def _unsubscribe(self, payload: Payload) -> None:
         self._watch.unsubscribe(_text(payload, "id"))
+
+    async def _secret(self, payload: Payload) -> str:
+        name = _text(payload, "name")
+
+        def read() -> str:
+            with self._inside.core.bdc.read() as configuration:
+                return configuration.deployments.secret(self._who.kp, name)
+
+        return await asyncio.to_thread(read)
 
 
 def _text(payload: Payload, key: str) -> str:

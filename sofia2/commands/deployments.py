@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 STARTED_S, STOPPED_S = 30.0, 30.0
 POLL_S = 0.1
 LINES = 1000
+SECRET_BYTES_MAX = 64 * 1024
 
+secrets = typer.Typer(help="Secrets: texts that the programs of a KP may ask for.", no_args_is_help=True)
+Kp = Annotated[str, typer.Argument(metavar="NAME", help="The KP.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The secret's name.")]
 Which = Annotated[
     str, typer.Argument(metavar="NAME[:INSTANCE]", help="The KP; without an instance all that are deployed.")
 ]
@@ -32,6 +36,7 @@ def register(app: typer.Typer) -> None:
     """Make these commands of ``sofia2 kp``."""
     for command in (deploy, start, stop, undeploy, logs, ps):
         app.command()(command)
+    app.add_typer(secrets, name="secret")
 
 
 def deploy(
@@ -139,6 +144,38 @@ def ps(data: Data = None, config: Config = None, json: Json = False) -> int:
     found = _states(settings_of(data, config))
     columns = ("name", "instance", "state", "release", "since", "pid", "MiB", "CPU s", "detail")
     output.table(found, columns, ([*_row(each)] for each in found))
+    return 0
+
+
+@secrets.command(name="set")
+def set_secret(
+    name: Kp,
+    key: Key,
+    file: Annotated[str, typer.Option("--file", metavar="FILE", help="Where it stands; - for the standard input.")],
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Give a KP a secret: the text of a file, without the end of its last line."""
+    text = objects.read_text(file, bytes_max=SECRET_BYTES_MAX).removesuffix("\n").removesuffix("\r")
+    objects.change(settings_of(data, config), lambda snapshot: snapshot.deployments.put_secret(name, key, text))
+    output.result({"kp": name, "secret": key, "outcome": "set"}, [f"{name}: the secret {key} is set"])
+    return 0
+
+
+@secrets.command(name="list")
+def list_secrets(name: Kp, data: Data = None, config: Config = None, json: Json = False) -> int:
+    """The names of a KP's secrets."""
+    found = objects.read(settings_of(data, config), lambda snapshot: snapshot.deployments.secret_names(name))
+    output.result(found, found)
+    return 0
+
+
+@secrets.command(name="remove")
+def remove_secret(name: Kp, key: Key, data: Data = None, config: Config = None, json: Json = False) -> int:
+    """Forget a secret of a KP."""
+    objects.change(settings_of(data, config), lambda snapshot: snapshot.deployments.delete_secret(name, key))
+    output.result({"kp": name, "secret": key, "outcome": "removed"}, [f"{name}: the secret {key} is removed"])
     return 0
 
 

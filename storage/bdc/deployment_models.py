@@ -55,3 +55,16 @@ class KpRelease(Base):
     manifest: Mapped[Any] = mapped_column(Json, nullable=False)
     deployed_by: Mapped[str] = mapped_column(name_type())
     created_at: Mapped[datetime] = mapped_column(moment_type())
+
+
+class KpSecret(Base):
+    """A text that the program of a KP may ask for and that nothing else shows."""
+
+    __tablename__ = "kp_secrets"
+    __table_args__ = (
+        PrimaryKeyConstraint("kp_id", "secret_name", name="pk_kp_secrets"),
+        ForeignKeyConstraint(["kp_id"], ["kps.id"], name="fk_kp_secrets_kp", ondelete="CASCADE"),
+    )
+    kp_id: Mapped[int] = mapped_column(BigInteger)
+    secret_name: Mapped[str] = mapped_column(name_type())
+    secret_text: Mapped[str] = mapped_column(LongText, nullable=True)

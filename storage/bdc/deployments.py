@@ -11,13 +11,16 @@ from typing import Any
 
 from sqlalchemy import Row, delete, func, select, update
 
-from sib.errors import NotFoundError
+from sib.errors import LimitError, NotFoundError
 from storage.bdc.configuration import Configuration
-from storage.bdc.deployment_models import KpBundle, KpDeployment, KpRelease
+from storage.bdc.deployment_models import KpBundle, KpDeployment, KpRelease, KpSecret
 from storage.bdc.models import Kp, User
 
 RELEASES_KEPT = 10
 """Of one deployment; older ones go, and with them the files that nobody uses any more."""
+
+SECRETS_MAX, SECRET_CHARS_MAX = 100, 64 * 1024
+"""Of one KP, and of one of them."""
 
 
 class RunState(StrEnum):
@@ -170,6 +173,46 @@ class DeploymentRepository:
         if row is None:
             raise NotFoundError(f"There is no KP bundle {digest!r}.")
         return bytes(row[0])
+
+    def put_secret(self, kp: str, name: str, text: str) -> None:
+        """Keep a text for the programs of a KP.
+
+        Raises:
+            NotFoundError: there is no such KP. LimitError: the KP has too many, or a name or text is too long.
+        """
+        names = self.secret_names(kp)
+        if len(text) > SECRET_CHARS_MAX or (name not in names and len(names) >= SECRETS_MAX):
+            raise LimitError(f"A KP has at most {SECRETS_MAX} secrets of at most {SECRET_CHARS_MAX} characters.")
+        key = {"kp_id": self._configuration.kp_id(kp), "secret_name": name}
+        self._configuration.store(KpSecret, key, {"secret_text": text}, is_new=name not in names)
+
+    def secret_names(self, kp: str) -> list[str]:
+        """The names of a KP's secrets.
+
+        Raises:
+            NotFoundError: there is no such KP.
+        """
+        statement = select(KpSecret.secret_name).where(KpSecret.kp_id == self._configuration.kp_id(kp))
+        return sorted(row[0] for row in self._configuration.connection.execute(statement))
+
+    def secret(self, kp: str, name: str) -> str:
+        """A secret. Never to be logged.
+
+        Raises:
+            NotFoundError: the KP has none of this name.
+        """
+        statement = select(KpSecret.secret_text).join(Kp, Kp.id == KpSecret.kp_id)
+        statement = statement.where(Kp.name == kp, KpSecret.secret_name == name)
+        row = self._configuration.connection.execute(statement).first()
+        if row is None:
+            raise NotFoundError(f"The KP {kp!r} has no secret of this name: 'sofia2 kp secret set' gives it one.")
+        return str(row[0])
+
+    def delete_secret(self, kp: str, name: str) -> None:
+        """Forget a secret. Idempotent."""
+        found = delete(KpSecret).where(KpSecret.kp_id == self._configuration.kp_id(kp), KpSecret.secret_name == name)
+        if self._configuration.connection.execute(found).rowcount:
+            self._configuration.is_changed = True
 
     def _require(self, kp: str, instance: str) -> Deployment:
         present = self.get(kp, instance)

@@ -3,8 +3,8 @@
 import pytest
 
 from sib.access import Role
-from sib.errors import NotFoundError
-from storage.bdc.deployments import RELEASES_KEPT, RunState
+from sib.errors import LimitError, NotFoundError
+from storage.bdc.deployments import RELEASES_KEPT, SECRET_CHARS_MAX, RunState
 from storage.bdc.records import KpRecord, UserRecord
 
 
@@ -98,3 +98,23 @@ def test_they_go_with_their_kp(deployed):
         configuration.kps.delete("KP1")
     with deployed.read() as configuration:
         assert configuration.deployments.all() == []
+
+
+def test_secrets_of_a_kp(deployed):
+    with deployed.change() as configuration:
+        repository = configuration.deployments
+        repository.put_secret("KP1", "mail", "first")
+        repository.put_secret("KP1", "mail", "second")
+        repository.put_secret("KP1", "empty", "")
+        assert repository.secret_names("KP1") == ["empty", "mail"]
+        assert (repository.secret("KP1", "mail"), repository.secret("KP1", "empty")) == ("second", "")
+        for name in ("Mail", "other"):
+            with pytest.raises(NotFoundError):
+                repository.secret("KP1", name)
+        with pytest.raises(LimitError):
+            repository.put_secret("KP1", "long", "x" * (SECRET_CHARS_MAX + 1))
+        with pytest.raises(NotFoundError):
+            repository.put_secret("Nobody", "mail", "x")
+        repository.delete_secret("KP1", "mail")
+        repository.delete_secret("KP1", "mail")
+        assert repository.secret_names("KP1") == ["empty"]

@@ -305,6 +305,27 @@ def test_a_collaborator_may_deploy_when_he_is_told_so(platform, deploy):
     assert state(platform, "hers", "KPAna")["state"] == "running"
 
 
+def test_a_secret_reaches_the_program_and_nobody_else(platform, deploy):
+    assert platform.command("kp", "secret", "set", "KPInside", "mail", "--file", "-", stdin="s3cret\n").returncode == 0
+    program = """
+import asyncio, sofia2
+async def main():
+    async with sofia2.KP() as kp:
+        print("right", await kp.secret("mail") == "s3cret")
+        try:
+            await kp.secret("other")
+        except sofia2.RefusedError as error:
+            print("refused", error.code)
+asyncio.run(main())
+"""
+    deploy("secretive", program)
+    until(lambda: "refused" in log(platform, "secretive"))
+    assert "right True" in log(platform, "secretive")
+    assert platform.answer("kp", "secret", "list", "KPInside") == ["mail"]
+    assert platform.command("kp", "secret", "remove", "KPInside", "mail").returncode == 0
+    assert not any("s3cret" in path.read_text() for path in (platform.data / "logs").rglob("*.log*"))
+
+
 def test_what_is_not_deployed(platform, tmp_path):
     for command in ("stop", "start", "logs", "undeploy"):
         assert platform.command("kp", command, "KPInside:nothing").returncode == 1

@@ -105,6 +105,10 @@ class KP:
         """Delete what matches; returns the ids."""
         return await self._call("delete", {"text": query, "ontology": ontology, "type": type})
 
+    async def secret(self, name):
+        """A text that 'sofia2 kp secret set' has given to this KP."""
+        return await self._call("secret", {"name": name})
+
     def subscribe(self, ontology, query="", ms_refresh=0, *, type=None, params=None, queue_max=QUEUE_MAX):
         """The instances that match, as they are stored or changed. Use it with ``async with``, or iterate."""
         payload = {"text": query, "ontology": ontology, "ms_refresh": ms_refresh, "type": type, "params": params}

@@ -47,3 +47,11 @@ def upgrade() -> None:
             ["deployment_id"], ["kp_deployments.id"], name="fk_kp_releases", ondelete="CASCADE"
         ),
     )
+    op.create_table(
+        "kp_secrets",
+        sa.Column("kp_id", sa.BigInteger(), nullable=False),
+        sa.Column("secret_name", types.name_type(), nullable=False),
+        sa.Column("secret_text", types.LongText(), nullable=True),
+        sa.PrimaryKeyConstraint("kp_id", "secret_name", name="pk_kp_secrets"),
+        sa.ForeignKeyConstraint(["kp_id"], ["kps.id"], name="fk_kp_secrets_kp", ondelete="CASCADE"),
+    )
