@@ -13,6 +13,7 @@ from actors.config import PlatformConfig
 from sib.access import Rights, authorize
 from sib.errors import SqlSyntaxError
 from sib.ontology import Ontology
+from sib.query.parameters import Parameters
 from storage.bdc.bdc import Bdc
 from storage.open import Store
 
@@ -32,7 +33,14 @@ class HistoryReads:
         self._catalog: LiveCatalog | None = None
         self._queries: HistoryQueries | None = None
 
-    def run(self, text: str, rights: Mapping[str, Rights], row_cap: int, time_limit_s: float) -> tuple[bytes, bool]:
+    def run(
+        self,
+        text: str,
+        rights: Mapping[str, Rights],
+        row_cap: int,
+        time_limit_s: float,
+        parameters: Parameters | None = None,
+    ) -> tuple[bytes, bool]:
         """Carry out a SELECT for somebody with these rights: (the clients' JSON, whether there were more rows).
 
         Raises:
@@ -47,7 +55,9 @@ class HistoryReads:
         def lookup(name: str) -> Ontology:
             return self._readable(name, rights)
 
-        result = self._opened().run(text, lookup=lookup, row_cap=row_cap, time_limit_s=time_limit_s)
+        result = self._opened().run(
+            text, lookup=lookup, parameters=parameters, row_cap=row_cap, time_limit_s=time_limit_s
+        )
         return orjson.dumps(to_answer(result), default=str), result.was_capped
 
     def refresh(self) -> None:

@@ -40,7 +40,7 @@ from sib.query import plan as plans
 from sib.query.cache import PlanCache
 from sib.query.joined import joined_ontologies
 from sib.query.native import is_empty, plan_delete, plan_native
-from sib.query.parameters import bind_parameters
+from sib.query.parameters import Parameters, bind_parameters
 from sib.query.sqlplan import plan_sql
 from sib.ssap import operations as ops
 from sib.ssap.answers import AffectedIds, Answer, BulkResult, InsertedId, Rows
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 TEXT_CHARS_AT_ONCE_MAX = 20_000
 """Texts of queries up to this are read on the event loop; a longer one may take a second, and all connections would wait."""
+
+NO_SUBSCRIPTION = "the history does not change: subscribe with NATIVE or SQLLIKE, query it with BDH"
 
 log = logging.getLogger("sofia2.operations")
 
@@ -329,7 +331,10 @@ class Operations:
         if query.query_type is QueryType.BDC:
             return await self._query_bdc(request, query, lease)
         if query.query_type is QueryType.BDH:
-            return await self._query_bdh(query, lease)
+            return await self._query_bdh(query.query, None, lease)
+        defined = self._core.catalog.defined_query(query.query) if query.query_type is QueryType.SIB_DEFINED else None
+        if defined is not None and defined.type == QueryType.BDH:
+            return await self._query_bdh(defined.text, bind_parameters(query.params, defined.params), lease)
         plan = await read_text(query.query, self.plan_query, query.query_type, query.params, request.ontology)
         if isinstance(plan, plans.Insert):
             return await self._insert_documents(lease, plan)
@@ -363,6 +368,8 @@ class Operations:
             defined = self._core.catalog.defined_query(text)
             if defined is None:
                 raise DefinedQueryNotFoundError(f"there is no predefined query {text!r}; check its name")
+            if defined.type == QueryType.BDH:
+                raise UnsupportedError(NO_SUBSCRIPTION)
             bound = bind_parameters(params, defined.params)
             if QueryType(defined.type).is_sql_like:
                 return plan_sql(
@@ -378,13 +385,13 @@ class Operations:
                 raise OntologyNotFoundError(f"there is no ontology {ontology!r}; check its name or create it")
             return self._core.plans.native(text, ontology)
         if query_type is QueryType.BDH:
-            raise UnsupportedError("the history does not change: subscribe with NATIVE or SQLLIKE, query it with BDH")
+            raise UnsupportedError(NO_SUBSCRIPTION)
         raise NotConfiguredError(f"queries of type {query_type} are not configured on this platform")
 
-    async def _query_bdh(self, query: ops.Query, lease: Grant) -> Answer:
+    async def _query_bdh(self, text: str, parameters: Parameters | None, lease: Grant) -> Answer:
         """The worker reads the text and checks each ontology that it names: one reading, for the check and for the work."""
         legacy, one, was_capped = await self._core.queries.run(
-            "run_bdh", query.query, dict(lease.rights), self._core.row_cap, self._core.query_time_limit_s
+            "run_bdh", text, dict(lease.rights), self._core.row_cap, self._core.query_time_limit_s, parameters
         )
         self._core.capped += was_capped
         return Answer(Rows(legacy, one))

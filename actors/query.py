@@ -24,6 +24,7 @@ from sib.errors import AuthorizationError
 from sib.query import plan as plans
 from sib.query.budget import Budget
 from sib.query.matcher import compile_filter
+from sib.query.parameters import Parameters
 from sib.query.sorting import sort_documents
 from sib.query.sqlbdc import plan_bdc
 from sib.ssap.printing import print_legacy, print_one, print_rows_legacy, print_rows_one
@@ -58,7 +59,12 @@ class QueryWorker:
             return *_printed(result, is_one), was_capped
 
     def run_bdh(
-        self, text: str, rights: Mapping[str, Rights], row_cap: int, time_limit_s: float
+        self,
+        text: str,
+        rights: Mapping[str, Rights],
+        row_cap: int,
+        time_limit_s: float,
+        parameters: Parameters | None = None,
     ) -> tuple[str | None, bytes | None, bool]:
         """Carry out a SELECT on the history, as ``run`` does; its JSON is that of the clients in every dialect.
 
@@ -67,13 +73,14 @@ class QueryWorker:
             rights: what whoever asks may do, by ontology: each one that the statement names is checked.
             row_cap: rows of the answer.
             time_limit_s: after that it is stopped.
+            parameters: values for ``{$name}`` of a predefined query.
 
         Raises:
             OntologyNotFoundError, AuthorizationError: an ontology of the statement may not be read.
             SibError: as ``HistoryQueries.run``.
         """
         with self._counted():
-            answer, was_capped = self._history.run(text, rights, row_cap, time_limit_s)
+            answer, was_capped = self._history.run(text, rights, row_cap, time_limit_s, parameters)
             return answer.decode(), answer, was_capped
 
     @contextmanager

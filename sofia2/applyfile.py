@@ -61,6 +61,7 @@ class QueryKind(StrEnum):
     NATIVE = "NATIVE"
     SQLLIKE = "SQLLIKE"
     SQL = "SQL"  # the same as SQLLIKE
+    BDH = "BDH"  # on the history
 
 
 class ParameterType(StrEnum):

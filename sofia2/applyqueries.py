@@ -33,6 +33,10 @@ def fault_of_query(query: DefinedQuery, lookup: Callable[[str], Ontology]) -> st
         bound = bind_parameters(samples, types)
         if query.type == "NATIVE":
             plan_native(query.text, ontology=query.ontology, now=_now, parameters=bound)
+        elif query.type == "BDH":
+            from storage.bdh.sql import read_statement
+
+            read_statement(query.text, lookup=lookup, parameters=bound)
         else:
             plan_sql(query.text, lookup=lookup, now=_now, parameters=bound)
     except SibError as error:

@@ -86,7 +86,7 @@ def parse_sql(text: str, *, parameters: Parameters | None = None) -> exp.Expr:
         raise SqlSyntaxError("The statement cannot be read as one select, insert, update or delete.")
     _check(tree)
     if parameters is not None:
-        _substitute(tree, parameters)
+        substitute(tree, parameters)
     return tree
 
 
@@ -237,7 +237,12 @@ def chain(node: exp.Expr, kind: type[exp.Binary]) -> Sequence[exp.Expr]:
     return terms
 
 
-def _substitute(tree: exp.Expr, parameters: Parameters) -> None:
+def substitute(tree: exp.Expr, parameters: Parameters) -> None:
+    """Put values in where ``normalise`` has marked ``{$name}``, as literals of the tree.
+
+    Raises:
+        SqlSyntaxError: a value is missing, or a name stands where a value is meant.
+    """
     for literal in list(tree.find_all(exp.Literal, exp.Identifier)):
         text = literal.this
         if not isinstance(text, str) or "\ue000" not in text:

@@ -22,6 +22,7 @@ from sib.errors import (
 )
 from sib.ontology import Ontology
 from sib.query.budget import Budget
+from sib.query.parameters import Parameters
 from storage.bdc.history import HistoryManifest
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import guard, intervals, layout, names, parts
@@ -102,6 +103,7 @@ class HistoryQueries:
         *,
         scope: Scope = Scope.HISTORY,
         lookup: Lookup | None = None,
+        parameters: Parameters | None = None,
         row_cap: int = ROWS_MAX,
         time_limit_s: float = 30.0,
         monotonic: Callable[[], float] = time.monotonic,
@@ -112,6 +114,7 @@ class HistoryQueries:
             text: the statement, see ``sql``.
             scope: where instances come from when the statement does not say it.
             lookup: the ontology of a name for this query; by default that of ``__init__``.
+            parameters: values for ``{$name}`` of a predefined query.
             row_cap: rows of the result.
             time_limit_s: after that it is stopped.
             monotonic: seconds that only grow.
@@ -123,7 +126,11 @@ class HistoryQueries:
         """
         cap = min(row_cap, ROWS_MAX)
         deadline_s = monotonic() + time_limit_s
-        statement = self._statement(text, scope, lookup or self._lookup)
+        lookup = lookup or self._lookup
+        if parameters is None:
+            statement = self._statement(text, scope, lookup)
+        else:
+            statement = read_statement(text, lookup=lookup, scope=scope, parameters=parameters)
 
         def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
             connection.execute(sql)

@@ -18,7 +18,8 @@ from sqlglot.errors import ParseError, SqlglotError
 
 from sib.errors import SqlSyntaxError, UnknownFieldError
 from sib.ontology import Ontology
-from sib.query.sqlparse import MAX_TREE_DEPTH, normalise
+from sib.query.parameters import Parameters
+from sib.query.sqlparse import MAX_TREE_DEPTH, normalise, substitute
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import names
 from storage.bdh.columns import Layout, layout_of
@@ -80,20 +81,29 @@ class Statement:
         return f"WITH {'RECURSIVE ' if self.is_recursive else ''}{', '.join(parts)} {self.body}" if parts else self.body
 
 
-def read_statement(text: str, *, lookup: Callable[[str], Ontology], scope: Scope = Scope.HISTORY) -> Statement:
+def read_statement(
+    text: str,
+    *,
+    lookup: Callable[[str], Ontology],
+    scope: Scope = Scope.HISTORY,
+    parameters: Parameters | None = None,
+) -> Statement:
     """Read one SELECT.
 
     Args:
         text: the statement.
         lookup: the ontology of a name; raises OntologyNotFoundError.
         scope: where instances of a table come from that does not say it.
+        parameters: values for ``{$name}`` of a predefined query; without them such a text is refused.
 
     Raises:
         SqlSyntaxError: it cannot be read, or is no SELECT on ontologies.
         UnknownFieldError, OntologyNotFoundError: it names what there is not.
     """
-    tree = _parse(normalise(text))
+    tree = _parse(normalise(text, parameters))
     _check(tree)
+    if parameters is not None:
+        substitute(tree, parameters)
     rewriter = _Rewriter(lookup, scope)
     rewriter.query(tree, {})
     with_ = tree.args.get("with_")

@@ -26,6 +26,12 @@ kps:
     owner: sofia
     ontologies: [Past, Moving, PastShared]
     tokens: [past0000000000000000000000000001]
+queries:
+  - name: mediasDesde
+    ontology: Past
+    type: BDH
+    text: "select assetId, avg(measure) as mean from Past where measure >= {$FROM} and assetId like {$LIKE} group by assetId"
+    params: {FROM: number, LIKE: string}
 """
 INSTANCES = 60
 BATCH = 7
@@ -160,6 +166,24 @@ async def test_refused(past, text, code):
     answer = await past.query(text, "BDH")
     assert (answer.ok, answer.code, answer.data) == (False, code, None), answer
     assert answer.error
+
+
+async def test_a_predefined_query(past):
+    async def ask(**params):
+        body = {"query": "mediasDesde", "queryType": "SIB_DEFINED", "queryParams": params}
+        return await past.ask("QUERY", body, ontology=None, dialect="one")
+
+    assert (await ask(FROM="55", LIKE='"q1"')).data["values"] == [["q1", 56.0]]
+    assert (await ask(FROM="55", LIKE="x' or '1' = '1")).data["values"] == []
+    assert (await ask(FROM="0) or (1=1", LIKE="q1")).ok is False
+    assert (await ask(FROM="55")).code == "OTHER"
+    wish = {
+        "query": "mediasDesde",
+        "msRefresh": "0",
+        "queryType": "SIB_DEFINED",
+        "queryParams": {"FROM": "1", "LIKE": "q"},
+    }
+    assert (await past.ask("SUBSCRIBE", wish, ontology="Past")).code == "OTHER"
 
 
 async def test_only_the_real_time_database_can_be_subscribed_to(past):

@@ -180,3 +180,25 @@ def test_every_function_of_the_list_is_one_of_duckdb(connection):
         if name != "unnest" and name not in FUNCTIONS:
             with pytest.raises(SqlSyntaxError):
                 check(connection, f'select * from "{name}"(1)', ())
+
+
+@given(st.text(max_size=30))
+def test_a_parameter_is_a_value_and_nothing_else(queries, value):
+    text = "select {$X} as x, count(*) as n from S where assetId = {$X}"
+    try:
+        rows = queries.run(text, parameters={"X": value}).rows
+    except SqlSyntaxError:
+        return
+    assert rows == [(value, 0)]
+
+
+def test_parameters_are_for_predefined_queries(queries):
+    for text, parameters in (
+        ("select {$X} from S", None),
+        ("select {$X} from S", {}),
+        ("select * from `{$X}`", {"X": "S"}),
+        ("select measure as {$X} from S", {"X": "y"}),
+    ):
+        with pytest.raises((SqlSyntaxError, OntologyNotFoundError)):
+            queries.run(text, parameters=parameters)
+    assert queries.run("select count(*) as n from S as of {$X}", parameters={"X": "2026-01-01"}).rows == [(0,)]
