@@ -326,7 +326,7 @@ class SessionShard:
         self._move(batch, session, gateway, client)
         for other in self._leased.get(session.key, set()) - {gateway}:
             if other in self._config.topology.gateways:
-                Ref(other).tell("forget", [session.key])
+                Ref(other).tell("moved", [session.key])
         self._leased[session.key] = {gateway}
         session.subscriptions[record.subscription_id] = record
         batch.subscribed.append(record)
@@ -400,7 +400,7 @@ class SessionShard:
             return
         if previous in self._config.topology.gateways:
             self._leased.get(session.key, set()).discard(previous)
-            Ref(previous).tell("forget", [session.key])
+            Ref(previous).tell("moved", [session.key])
         for partition in {self._config.topology.partition_of(r.ontology) for r in session.subscriptions.values()}:
             Ref(partition).tell("move_sessions", {session.key: session.gateway})
             self._moved_sessions.setdefault(partition, set()).add(session.key)

@@ -309,9 +309,16 @@ class GatewayCore(OperationsCore):
         self._inboxes[partition].put(announcement)
 
     def forget(self, session_keys: list[str]) -> None:
-        """These sessions ended, or speak through another gateway now."""
+        """These sessions ended, or have to be asked again."""
         for session_key in session_keys:
             self.end_session(session_key)
+
+    def moved(self, session_keys: list[str]) -> None:
+        """These sessions speak through another gateway now."""
+        for session_key in session_keys:
+            self.leases.pop(session_key, None)
+            for subscription in self.notifier.leave_session(session_key):
+                self._stop_callback(subscription.id)
 
     async def reload(self) -> int:
         """Take over the newest configuration; every session is asked again at its next request."""

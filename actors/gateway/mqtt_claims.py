@@ -121,19 +121,25 @@ class Claims:
             await self._endpoint.adopt(claim.client_id, next((one for one in given if one.is_present), None))
         return not any(answer.is_refused for answer in given)
 
-    async def hand_over(self, claim: Claim) -> Handover:
+    async def settled(self, client_id: str) -> None:
+        """Wait for the CONNECT of this client that is being claimed, if there is one."""
+        pending = self._pending.get(client_id)
+        if pending is not None and pending.number:
+            await pending.done.wait()
+
+    async def hand_over(self, claim: Claim, gone: Callable[[], None]) -> Handover:
         """Another gateway claims a client: close its connection here and let its session go.
 
-        Raises:
-            StoreUnavailableError: Never: what cannot be stored now is handed over as the store has it.
+        ``gone`` is called when from now on the client is there: before anything can be told to it that is not handed over.
         """
         while (pending := self._pending.get(claim.client_id)) is not None and pending.number:
             if pending.number > claim.number:
                 return Handover(is_refused=True)
             await pending.done.wait()
         session = self._endpoint.sessions.get(claim.client_id)
+        if session is not None and session.claimed_at > claim.number:
+            return Handover(is_refused=True)
+        gone()
         if session is None:
             return Handover()
-        if session.claimed_at > claim.number:
-            return Handover(is_refused=True)
         return await self._endpoint.let_go(session, is_clean=claim.is_clean)

@@ -286,10 +286,7 @@ class MqttPeers:
         return await asyncio.gather(*(self._claimed(gateway, Claim(*claim)) for claim in claims))
 
     async def _claimed(self, gateway: str, claim: Claim) -> Handover:
-        handover = await self.claims.hand_over(claim)
-        if not handover.is_refused:
-            self._note_elsewhere(claim.client_id, gateway)
-        return handover
+        return await self.claims.hand_over(claim, partial(self._note_elsewhere, claim.client_id, gateway))
 
     async def mqtt_indicated(self, gateway: str, indications: Sequence[tuple[str, bytes]]) -> list[bool | None]:
         """INDICATIONs for clients that are here, in order. For each: whether it is here; None when it cannot be stored now."""
@@ -297,6 +294,7 @@ class MqttPeers:
         waits = []
         known = []
         for client_id, payload in indications:
+            await self.claims.settled(client_id)
             known.append(client_id in self._endpoint.sessions)
             waits.append(self._endpoint.indicate(client_id, payload) if known[-1] else None)
         stored = await asyncio.gather(*map(_outcome, waits))

@@ -120,6 +120,9 @@ class GatewayActor:
     async def forget(self, session_keys: list[str]) -> None:
         self._core.forget(session_keys)
 
+    async def moved(self, session_keys: list[str]) -> None:
+        self._core.moved(session_keys)
+
     async def command(
         self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]
     ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Set
 from typing import Any
 
@@ -23,6 +24,25 @@ ROWS_PER_INDICATION_MAX = 1000
 ROWS_COLLECTED_MAX = 10_000
 """Instances that one subscription collects during ``ms_refresh``; at the bound they are sent early rather than lost."""
 RETRY_S = 0.5
+LINGER_S = 5.0
+"""How long what was announced before a session went to another gateway may still come here."""
+EARLY_S = 5.0
+"""How long what is announced for a session that comes from another gateway waits for it."""
+EARLY_ROWS_MAX = 10_000
+"""Instances that wait so; at the bound further ones are dropped and counted."""
+ENDED_MAX = 10_000
+"""Subscriptions that have ended of which it is remembered: nothing waits for them."""
+
+
+class _Early:
+    """What was announced for a subscription that is not here yet."""
+
+    __slots__ = ("done", "ontology", "rows")
+
+    def __init__(self, ontology: str, done: asyncio.Future[None]) -> None:
+        self.ontology = ontology
+        self.rows: list[tuple[str | None, bytes | None]] = []
+        self.done = done
 
 
 class Inbox:
@@ -113,16 +133,37 @@ class Notifier:
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
         self._waiters: set[asyncio.Future[None]] = set()
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        """Sessions that speak through another gateway now."""
+        self._early: dict[str, _Early] = {}
+        self._early_rows = 0
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self.indications = self.stale = 0
 
     def __len__(self) -> int:
         return len(self._subscriptions)
 
     def add(self, subscription: LocalSubscription) -> None:
-        """Register; one that is known keeps its state."""
-        if subscription.id not in self._subscriptions:
-            self._subscriptions[subscription.id] = subscription
-            self._of_session.setdefault(subscription.session_key, set()).add(subscription.id)
+        """Register; one that is known keeps its state. What was announced before is sent now."""
+        leaving = self._leaving.pop(subscription.session_key, None)
+        if leaving is not None:
+            leaving.cancel()
+        known = self._subscriptions.get(subscription.id)
+        if known is not None:
+            known.client = subscription.client or known.client
+            return
+        self._subscriptions[subscription.id] = subscription
+        self._of_session.setdefault(subscription.session_key, set()).add(subscription.id)
+        early = self._early.pop(subscription.id, None)
+        if early is not None:
+            self._catch_up(subscription, early)
+
+    def _catch_up(self, subscription: LocalSubscription, early: _Early) -> None:
+        self._early_rows -= len(early.rows)
+        is_one = subscription.dialect is Dialect.ONE
+        subscription.pending += [row for legacy, one in early.rows if (row := one if is_one else legacy) is not None]
+        waits = self._flush(subscription) if subscription.is_announced else []
+        asyncio.ensure_future(_all(waits)).add_done_callback(lambda _: early.done.set_result(None))
 
     def announce(self, subscription_id: str) -> None:
         """The answer to its SUBSCRIBE is written: from now on INDICATIONs may follow, those held back at once."""
@@ -142,6 +183,9 @@ class Notifier:
             subscription.timer.cancel()
         subscription.pending.clear()
         _settle(subscription, [])
+        self._ended[subscription_id] = None
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
         return subscription
 
     def has_session(self, session_key: str) -> bool:
@@ -149,7 +193,9 @@ class Notifier:
 
     def sessions(self) -> list[str]:
         """The sessions with subscriptions here."""
-        return [session_key for session_key, ids in self._of_session.items() if ids]
+        return [
+            session_key for session_key, ids in self._of_session.items() if ids and session_key not in self._leaving
+        ]
 
     def clients(self) -> set[str]:
         """The MQTT clients (by id) whose sessions have subscriptions here."""
@@ -164,7 +210,36 @@ class Notifier:
                 subscription.pending.clear()
                 _settle(subscription, [])
 
+    def leave_session(self, session_key: str) -> list[LocalSubscription]:
+        """The session speaks through another gateway now: what was announced to this one before is still delivered.
+
+        Returns the subscriptions that have ended here at once: those with an endpoint.
+        """
+        ids = self._of_session.get(session_key, set())
+        ended = [id_ for id_ in ids if self._subscriptions[id_].endpoint is not None]
+        removed = [subscription for id_ in ended if (subscription := self.remove(id_)) is not None]
+        self._have_not_ended(removed)
+        for id_ in ids:
+            subscription = self._subscriptions[id_]
+            if subscription.timer is not None:
+                subscription.timer.cancel()
+            self._flush_later(subscription)
+        if ids and session_key not in self._leaving:
+            self._leaving[session_key] = self._loop.call_later(LINGER_S, self._left, session_key)
+        return removed
+
+    def _left(self, session_key: str) -> None:
+        self._have_not_ended(self.remove_session(session_key))
+
+    def _have_not_ended(self, removed: list[LocalSubscription]) -> None:
+        """They have only gone, and may come back."""
+        for subscription in removed:
+            self._ended.pop(subscription.id, None)
+
     def remove_session(self, session_key: str) -> list[LocalSubscription]:
+        leaving = self._leaving.pop(session_key, None)
+        if leaving is not None:
+            leaving.cancel()
         ids = self._of_session.pop(session_key, set())
         return [removed for id_ in list(ids) if (removed := self.remove(id_)) is not None]
 
@@ -174,6 +249,9 @@ class Notifier:
         for ontology, legacy, one, ids in indications:
             for id_ in ids:
                 subscription = self._subscriptions.get(id_)
+                if subscription is None and (early := self._keep_early(id_, ontology, legacy, one)) is not None:
+                    waits.append(early)
+                    continue
                 if subscription is None or subscription.is_muted or subscription.ontology != ontology:
                     self.stale += 1
                     continue
@@ -192,6 +270,27 @@ class Notifier:
                     subscription.flushed = self._loop.create_future()
                 waits.append(subscription.flushed)
         return _all(waits) if waits else None
+
+    def _keep_early(
+        self, subscription_id: str, ontology: str, legacy: str | None, one: bytes | None
+    ) -> Awaitable[None] | None:
+        """Its session may be on its way here from another gateway. None: it has ended, or too much waits already."""
+        if subscription_id in self._ended or self._early_rows >= EARLY_ROWS_MAX:
+            return None
+        early = self._early.get(subscription_id)
+        if early is None:
+            early = self._early[subscription_id] = _Early(ontology, self._loop.create_future())
+            self._loop.call_later(EARLY_S, self._give_up, subscription_id, early)
+        early.rows.append((legacy, one))
+        self._early_rows += 1
+        return early.done
+
+    def _give_up(self, subscription_id: str, early: _Early) -> None:
+        if self._early.get(subscription_id) is early:
+            del self._early[subscription_id]
+            self._early_rows -= len(early.rows)
+            self.stale += len(early.rows)
+            early.done.set_result(None)
 
     def _flush_later(self, subscription: LocalSubscription) -> None:
         subscription.timer = None

@@ -78,6 +78,9 @@ class GatewayRelay:
     async def forget(self, session_keys: list[str]) -> None:
         self._put(None, "forget", session_keys)
 
+    async def moved(self, session_keys: list[str]) -> None:
+        self._put(None, "moved", session_keys)
+
     async def command(
         self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]
     ) -> None:

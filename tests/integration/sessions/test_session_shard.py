@@ -168,7 +168,7 @@ def test_a_move_that_could_not_be_stored_is_told_when_it_is(shard, told, monkeyp
     with pytest.raises(StoreUnavailableError):
         ask(shard, "lease", key, "", gateway="http-0")
     ask(shard, "lease", key, "", gateway="http-0")
-    assert told.calls == [("mqtt-0", "forget", [key]), ("partition-0", "move_sessions", {key: "http-0"})]
+    assert told.calls == [("mqtt-0", "moved", [key]), ("partition-0", "move_sessions", {key: "http-0"})]
 
 
 def test_a_join_that_could_not_be_stored_leaves_no_session(shard, monkeypatch):

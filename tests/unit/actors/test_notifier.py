@@ -240,3 +240,63 @@ async def test_a_reset_drops_what_it_covers():
     inbox.put(Announcement(False, 8, 9, [matched(9)]))
     inbox.put(Announcement(True, 1, 8, [matched(8)]))
     assert got == [1, 8, 9]
+
+
+async def test_what_was_announced_before_a_session_left_is_delivered(notifier, clock, sent):
+    notifier.add(subscription("a", ms_refresh=2000))
+    notifier.apply(1, [matched(1, "a")])
+    collected = notifier.apply(2, [matched(2, "a")])
+    assert notifier.leave_session("s") == []
+    await collected
+    assert notifier.sessions() == []
+    clock.advance(3)
+    assert notifier.apply(3, [matched(3, "a")]) is None
+    clock.advance(3)
+    assert len(notifier) == 0
+    assert [measures for _, measures in sent] == [[1], [2], [3]]
+
+
+async def test_a_session_that_comes_back_soon_stays(notifier, clock, sent):
+    notifier.add(subscription("a", client="one"))
+    notifier.leave_session("s")
+    notifier.add(subscription("a", client="two"))
+    clock.advance(60)
+    notifier.apply(1, [matched(1, "a")])
+    assert sent == [("a", [1])]
+    assert notifier.sessions() == ["s"]
+    assert notifier.clients() == {"two"}
+
+
+async def test_callbacks_of_a_session_that_leaves_end_at_once(notifier, clock, sent):
+    notifier.add(subscription("a", endpoint="http://127.0.0.1/"))
+    notifier.add(subscription("b"))
+    assert [each.id for each in notifier.leave_session("s")] == ["a"]
+    assert len(notifier) == 1
+    notifier.remove_session("s")
+    clock.advance(60)
+    assert len(notifier) == 0
+
+
+async def test_what_is_announced_before_the_session_is_here_waits_for_it(notifier, clock, sent):
+    waiting = notifier.apply(1, [matched(1, "a")])
+    waiting_too = notifier.apply(2, [matched(2, "a"), matched(2, "b")])
+    assert sent == []
+    notifier.add(subscription("a"))
+    assert sent == [("a", [1]), ("a", [2])]
+    await waiting
+    later = asyncio.ensure_future(waiting_too)
+    await asyncio.sleep(0)
+    assert not later.done()
+    clock.advance(6)
+    await later
+    assert notifier.stale == 1
+
+
+async def test_nothing_waits_for_what_has_ended_and_not_too_much_for_anybody(notifier, monkeypatch):
+    notifier.add(subscription("a"))
+    notifier.remove("a")
+    assert notifier.apply(1, [matched(1, "a")]) is None
+    monkeypatch.setattr(module, "EARLY_ROWS_MAX", 2)
+    assert notifier.apply(2, [matched(2, "b"), matched(3, "b")]) is not None
+    assert notifier.apply(3, [matched(4, "b")]) is None
+    assert notifier.stale == 2
