@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ ROWS_AT_ONCE = 1_000
 """Rows that are on their way together; then how far the load is, is noted."""
 ATTEMPTS = 8
 PAUSE_S = 0.5
+_MARK_BYTES, _NUMBER_BITS = 5, 24
 _REJECTED = (InvalidInstanceError, DuplicateKeyError, LimitError, MalformedMessageError)
 """What is wrong with one row; anything else ends the load."""
 
@@ -208,9 +209,11 @@ def digest_of(path: Path) -> str:
 
 
 def id_of(load: LoadRecord, number: int) -> ObjectId:
-    """The ``_id`` of a row of a load."""
-    text = f"{load.id} {load.digest} {load.ontology} {number}"
-    return ObjectId(hashlib.blake2b(text.encode(), digest_size=12).digest())
+    """The ``_id`` of a row of a load: always the same, and in the order of the rows."""
+    text = f"{load.id} {load.digest} {load.ontology}"
+    mark = hashlib.blake2b(text.encode(), digest_size=_MARK_BYTES).digest()
+    seconds = int(load.started_at.replace(tzinfo=UTC).timestamp()) + (number >> _NUMBER_BITS)
+    return ObjectId(seconds.to_bytes(4, "big") + mark + (number & (1 << _NUMBER_BITS) - 1).to_bytes(3, "big"))
 
 
 def as_json(load: LoadRecord) -> dict[str, Any]:
