@@ -22,7 +22,7 @@ from sib.query.native import plan_native
 from sib.query.sqlplan import plan_sql
 from storage.bdc.bdc import Bdc
 from storage.bdtr.reader import split_pipeline
-from storage.bdtr.relational import RelationalStore
+from storage.open import Store, kind_of, open_bdtr
 
 if TYPE_CHECKING:
     from storage.bdh.query import HistoryQueries
@@ -133,19 +133,19 @@ class Reader:
                 yield f"BDTR ({partition})", "\n".join(steps)
 
     @contextmanager
-    def _store(self, ontology: str) -> Iterator[RelationalStore | None]:
+    def _store(self, ontology: str) -> Iterator[Store | None]:
         url = self._config.partition_url(self._config.topology.partition_of(ontology))
-        if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:")).exists():
+        if kind_of(url) == "sqlite" and not Path(url.removeprefix("sqlite:")).exists():
             yield None
             return
-        store = RelationalStore.open(url, writer=False)
+        store = open_bdtr(url, writer=False)
         try:
             yield store
         finally:
             store.close()
 
 
-def _read(store: RelationalStore, plan: plans.Read, budget: Budget, now: datetime) -> Any:
+def _read(store: Store, plan: plans.Read, budget: Budget, now: datetime) -> Any:
     if isinstance(plan, plans.Count):
         return store.count(plan.ontology, plan.filter, skip=plan.skip, limit=plan.limit, budget=budget)
     if isinstance(plan, plans.Distinct):

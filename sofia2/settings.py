@@ -205,9 +205,9 @@ class Settings:
         listeners = self.listeners() if listeners is None else listeners
         return PlatformConfig(
             data=str(self.data),
-            bdc_url=self.url("bdc"),
+            bdc_url=_bdc_url(self.url("bdc")),
             bdtr_url=_bdtr_url(self.url("bdtr")),
-            bdh_url=self.url("bdh"),
+            bdh_url=_bdh_url(self.url("bdh")),
             topology=_topology(self.get("modules"), has_serve=self.has_serve),
             listeners=listeners,
             modules=tuple(self.get("modules")),
@@ -340,15 +340,34 @@ def _check_modules(modules: tuple[str, ...]) -> None:
         raise ConfigurationError("The module sib is the platform itself: modules must name it.")
 
 
+def _bdc_url(url: str) -> str:
+    """The URL of the BDC, checked without asking the database; the path of SQLite's is made absolute."""
+    from storage.bdc.engine import parse_url
+
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return url
+    return f"sqlite:///{Path(str(parsed.database)).expanduser().resolve()}"
+
+
 def _bdtr_url(url: str) -> str:
-    """The URL of the BDTR; that of SQLite names a folder, made absolute because actors run elsewhere."""
-    scheme, _, rest = url.partition(":")
-    if scheme != "sqlite":
-        raise ConfigurationError(f"A BDTR on {scheme[:20]!r} is not supported by this version: use sqlite:FOLDER.")
+    """The URL of the BDTR, checked without asking the database; SQLite's is a folder, made absolute: actors run elsewhere."""
+    from storage.open import check_url, kind_of
+
+    if kind_of(url) != "sqlite":
+        return check_url(url)
+    rest = url.partition(":")[2]
     path = rest.removeprefix("///") if rest.startswith("///") else rest
     if not path or path.startswith("//") or "?" in path:
         raise ConfigurationError("A BDTR on SQLite is sqlite:FOLDER, for example sqlite:/var/lib/sofia2/bdtr.")
     return f"sqlite:{Path(path).expanduser().resolve()}"
+
+
+def _bdh_url(url: str) -> str:
+    """The URL of the BDH, checked without asking it; a local folder is made absolute."""
+    from storage.bdh.files import check_url
+
+    return check_url(url)
 
 
 def _absolute(path: str | None) -> str:

@@ -23,13 +23,11 @@ from storage.bdc.bdc import open_bdc
 from storage.bdc.engine import Database, make_engine
 from storage.bdc.models import SCHEMA_REVISION
 from storage.bdc.schema import current_revision
-from storage.open import Store, kind_of, open_bdtr
+from storage.open import FIRST_PARTITION, Store, kind_of, open_bdtr
 
 BATCH_DOCUMENTS = 1_000
 """Documents that one transaction of a copy inserts."""
 BATCH_ROWS = 500
-
-DEFAULT_PARTITION = "partition-0"
 
 _NO_TIME = datetime(1970, 1, 1)
 """For an update that reads no clock."""
@@ -97,7 +95,7 @@ def bdtr_urls(url: str) -> list[str]:
         return [url]
     path = sqlite_path(url)
     files = sorted(path.glob("*.db")) if path.is_dir() else [path] if path.suffix else []
-    return [f"sqlite:{file}" for file in files] or [f"sqlite:{path / DEFAULT_PARTITION}.db"]
+    return [f"sqlite:{file}" for file in files] or [f"sqlite:{path / FIRST_PARTITION}.db"]
 
 
 def upgrade(bdc_url: str, bdtr_url: str) -> list[str]:

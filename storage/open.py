@@ -23,6 +23,7 @@ Writing: TypeAlias = Union["Transaction", "MongoTransaction"]
 
 RELATIONAL = ("sqlite", "mysql", "mariadb", "postgresql", "oracle")
 MONGODB = ("mongodb", "mongodb+srv")
+FIRST_PARTITION = "partition-0"
 _EXAMPLES = "sqlite:PATH, mysql://, postgresql:// or oracle://USER:PASSWORD@HOST/DATABASE or mongodb://HOST/DATABASE"
 
 
@@ -90,10 +91,12 @@ def kind_of(url: str) -> str:
 
 
 def partition_url(url: str, partition: str) -> str:
-    """The URL of one of several partitions of a database on a server; each has tables or collections of its own.
+    """The URL of one of several partitions of a BDTR; each has tables or collections of its own.
 
-    SQLite's are files in one folder.
+    On a server the first one is in the database of the URL itself; SQLite's are files in one folder.
     """
     if kind_of(url) == "sqlite":
         return f"{url}/{partition}.db"
+    if partition == FIRST_PARTITION:
+        return url
     return f"{url}{'&' if '?' in url else '?'}partition={partition}"

@@ -108,9 +108,26 @@ def open_files(url: str) -> HistoryFiles:
             return JvmFiles(url, _parsed(url))
     except ImportError as error:
         raise ConfigurationError(f"The library for a BDH on {scheme} is not installed: {error.name}.") from None
-    raise ConfigurationError(
-        f"No BDH has URLs of the kind {scheme[:20]!r}; use file:FOLDER, hdfs://HOST:PORT/FOLDER or webhdfs://…"
-    )
+    raise ConfigurationError(_unknown(scheme))
+
+
+def check_url(url: str) -> str:
+    """Refuses a BDH URL that cannot be used, without asking the file system. Returns it; a local folder absolute.
+
+    Raises:
+        ConfigurationError: what is wrong, without showing the URL.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme == "file":
+        return f"file:{_local_path(url)}"
+    if scheme not in DEFAULT_PORTS:
+        raise ConfigurationError(_unknown(scheme))
+    _parsed(url)
+    return url
+
+
+def _unknown(scheme: str) -> str:
+    return f"No BDH has URLs of the kind {scheme[:20]!r}; use file:FOLDER, hdfs://HOST:PORT/FOLDER or webhdfs://…"
 
 
 @dataclass(frozen=True, slots=True)

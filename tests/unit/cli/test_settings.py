@@ -193,11 +193,55 @@ def test_a_module_that_needs_it_brings_ray_serve(tmp_path):
     assert [(each.name, each.kind, each.port) for each in config.listeners][-1] == ("serve", "serve", 8001)
 
 
-def test_a_bdtr_that_is_not_supported_is_refused_without_its_password(tmp_path):
-    settings = load(tmp_path, environment={"SOFIA2_BDTR": "mongodb://u:hunter2@host/db"})
+@pytest.mark.parametrize(
+    ("name", "url", "sentence"),
+    [
+        ("bdtr", "couchdb://u:hunter2@host/db", "No BDTR has URLs of the kind 'couchdb'"),
+        ("bdtr", "mysql://u:hunter2@host", "names no database"),
+        ("bdtr", "mysql://u:hunter2@host:many/db", "cannot be read"),
+        ("bdtr", "mongodb://u:hunter2@host:many/db", "cannot be used"),
+        ("bdtr", "sqlite:", "is sqlite:FOLDER"),
+        ("bdc", "mongodb://u:hunter2@host/db", "cannot be on 'mongodb'"),
+        ("bdc", "postgresql://u:hunter2@host/db", "cannot be on 'postgresql'"),
+        ("bdc", "hunter2", "cannot be read"),
+        ("bdh", "s3://u:hunter2@bucket/x", "No BDH has URLs of the kind 's3'"),
+        ("bdh", "hdfs://u:hunter2@host/x", "has a host, a port and a folder"),
+        ("bdh", "file:", "is file:FOLDER"),
+    ],
+)
+def test_a_database_that_is_not_supported_is_refused_without_its_password(tmp_path, name, url, sentence):
+    settings = load(tmp_path, environment={f"SOFIA2_{name.upper()}": url})
     with pytest.raises(ConfigurationError) as caught:
         settings.to_platform_config()
+    assert sentence in caught.value.message
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:p@host:3306/sofia2",
+        "mariadb://u:p%40ss@host/sofia2",
+        "postgresql://u:p@host/sofia2",
+        "oracle://u:p@host:1521/?service_name=x",
+        "mongodb://u:p@one,two,three/sofia2?replicaSet=rs0",
+    ],
+)
+def test_a_bdtr_on_a_server_has_its_first_partition_where_the_url_says(tmp_path, url):
+    config = load(tmp_path, environment={"SOFIA2_BDTR": url}).to_platform_config()
+    assert config.bdtr_url == config.partition_url("partition-0") == url
+    assert config.partition_url("partition-1") == f"{url}{'&' if '?' in url else '?'}partition=partition-1"
+
+
+def test_local_databases_are_absolute_for_actors_run_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment = {"SOFIA2_BDC": "sqlite:///c.db", "SOFIA2_BDTR": "sqlite:r", "SOFIA2_BDH": "file:h"}
+    config = load(tmp_path, environment=environment).to_platform_config()
+    assert (config.bdc_url, config.bdtr_url, config.bdh_url) == (
+        f"sqlite:///{tmp_path}/c.db",
+        f"sqlite:{tmp_path}/r",
+        f"file:{tmp_path}/h",
+    )
 
 
 @pytest.mark.parametrize(
