@@ -1,0 +1,92 @@
+"""``kill -9`` of rule runners, and of the partition beside them, while instances come: each has its effect exactly once."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+
+import httpx
+import pytest
+
+import sofia2.bdtr
+from benchmarks.http_clients import REST_PATH
+from benchmarks.platform_under_test import PlatformUnderTest
+from storage.bdc.bdc import open_bdc
+from tests.chaos.kill_helpers import HEAL_S, kill, until_ready
+
+pytestmark = pytest.mark.timeout(300)
+TOKEN = "c0c1c2c3c4c5c6c7c8c9cacbcccdcecf"
+ROUNDS, EACH, AT_ONCE = 9, 60, 20
+APPLY = f"""
+sofia2: 1
+ontologies:
+  - {{name: Reading, owner: benchmark, schema: {{type: object}}}}
+  - {{name: Noticed, owner: benchmark, schema: {{type: object}}}}
+kps:
+  - {{name: KPRules, owner: benchmark, ontologies: [Reading], tokens: [{TOKEN}]}}
+rules:
+  - name: notice
+    owner: benchmark
+    type: ontology
+    ontologies: [Reading]
+    when: n >= 0
+    then: |
+      sofia.insert("Noticed", {{"n": ontology["n"], "of": "first"}})
+      sofia.insert("Noticed", {{"n": ontology["n"], "of": "second"}})
+  - name: count
+    owner: benchmark
+    type: ontology
+    ontologies: [Reading]
+    then: sofia.kv.put("count", sofia.kv.get("count", 0) + 1)
+"""
+
+
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory):
+    """A platform with the module of rules."""
+    platform = PlatformUnderTest(tmp_path_factory.mktemp("ruled") / "data")
+    platform.start("--modules=sib,script")
+    file = platform.data.with_suffix(".rules.yaml")
+    file.touch(mode=0o600)
+    file.write_text(APPLY)
+    platform.command("apply", str(file))
+    yield platform
+    platform.stop()
+
+
+def noticed(platform):
+    """How often each effect is there, from the files of the partitions."""
+    found = Counter()
+    for file in sorted((platform.data / "bdtr").glob("*.db")):
+        with sofia2.bdtr.open(f"sqlite:{file}") as database:
+            if "Noticed" in database.list_collection_names():
+                found.update((document["n"], document["of"]) for document in database["Noticed"].find({}))
+    return found
+
+
+async def test_every_instance_has_its_effects_exactly_once(ruled):
+    chance = random.Random(5)
+    async with httpx.AsyncClient(base_url=ruled.endpoints["http"] + REST_PATH, timeout=HEAL_S) as client:
+        joined = await client.post("", json={"join": True, "instanceKP": "KPRules:1", "token": TOKEN})
+        key = joined.json()["sessionKey"]
+
+        async def insert(number):
+            body = {"sessionKey": key, "ontology": "Reading", "data": json.dumps({"n": number})}
+            answer = await client.post("", json=body)
+            assert answer.status_code == 200, answer.text
+
+        for round_ in range(ROUNDS):
+            for first in range(round_ * EACH, (round_ + 1) * EACH, AT_ONCE):
+                await asyncio.gather(*(insert(number) for number in range(first, first + AT_ONCE)))
+            await asyncio.sleep(chance.random() * 0.05)
+            await kill(ruled, "OntologyPartition" if round_ % 3 == 2 else "RuleRunner")
+        await until_ready(ruled)
+    count = ROUNDS * EACH
+    bdc = open_bdc(f"sqlite:///{ruled.data}/bdc.db")
+    async with asyncio.timeout(HEAL_S):
+        while len(noticed(ruled)) < 2 * count or int(bdc.rules.values("count").get("count", 0)) < count:
+            await asyncio.sleep(0.2)
+    await asyncio.sleep(1)  # whatever would come twice has come by now
+    assert noticed(ruled) == Counter({(number, of): 1 for number in range(count) for of in ("first", "second")})
+    assert bdc.rules.values("count") == {"count": str(count)}
+    assert bdc.rules.dead_letters() == []
