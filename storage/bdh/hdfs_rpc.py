@@ -8,6 +8,7 @@ or cancel what other threads are reading. So there is one client for each NameNo
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
 import os
 import re
@@ -35,6 +36,8 @@ READERS_KEPT = 256
 """Files whose block locations are remembered."""
 CLIENT_AGE_S = 60.0
 """A client whose NameNode does not answer is replaced when it is older: its connection may be a dead one."""
+ENDING_S = 0.5
+"""How long the end of a process waits for the library to notice that calls were given up."""
 CLIENTS_MAX = 100
 """Clients that one process makes; after that the last one of a NameNode stays."""
 
@@ -107,17 +110,42 @@ class _Loop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._pid = 0
+        self._given_up_at = -ENDING_S
 
     def run(self, coroutine: Coroutine[Any, Any, Result], timeout_s: float) -> Result:
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, timeout_s), self._started()).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, timeout_s), self._started()).result()
+        except TimeoutError:
+            self._given_up_at = time.monotonic()
+            raise
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
                 self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="hdfs", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="hdfs", daemon=True)
+                self._thread.start()
+                atexit.register(self._end)
             return self._loop
+
+    def _end(self) -> None:
+        """Before the interpreter ends: a thread of the library that reports to Python later would crash the process."""
+        with self._lock:
+            loop, thread, self._loop = self._loop, self._thread, None
+        if loop is None or thread is None or self._pid != os.getpid():
+            return
+        loop.call_soon_threadsafe(self._give_up, loop)
+        time.sleep(0.01)
+        time.sleep(max(0.0, self._given_up_at + ENDING_S - time.monotonic()))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(ENDING_S)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            self._given_up_at = time.monotonic()
 
 
 _LOOP = _Loop()
@@ -157,9 +185,13 @@ class RpcFiles:
             for at in range(0, len(data), CHUNK_BYTES):
                 self._await(writer.write(bytes(data[at : at + CHUNK_BYTES])), DATA_TIMEOUT_S, path)
             self._await(writer.close(), 3 * DATA_TIMEOUT_S, path)
-        except SibError:
+        except SibError as error:
             # Closing a writer that failed would wait once more for what did not answer; the file is replaced next time.
             _keep(writer.inner)
+            if isinstance(error, PartMissingError):
+                raise StoreUnavailableError(
+                    "Another process writes the same file to HDFS; it is tried again."
+                ) from None
             raise
 
     def exists(self, path: str) -> bool:
