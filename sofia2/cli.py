@@ -17,6 +17,7 @@ from sofia2.commands import (
     about,
     configure,
     data,
+    db,
     definitions,
     kps,
     lifecycle,
@@ -65,6 +66,7 @@ for _tool in (offline.cep, offline.sandbox):
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name, rich_help_panel="Configuration")
 app.add_typer(processes.app, name="process", rich_help_panel="The platform")
+app.add_typer(db.app, name="db", rich_help_panel="The platform")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -256,7 +256,7 @@ def load_settings(
     settings = Settings()
     options = {name: value for name, value in (options or {}).items() if value not in (None, [], ())}
     for name in _URLS:
-        if _PASSWORD.search(str(options.get(name, ""))):
+        if has_password(str(options.get(name, ""))):
             raise ConfigurationError(
                 f"The URL of --{name} holds a password, which other users of this machine could read: put the URL into "
                 f"{PREFIX}{name.upper()}, into a file named by {PREFIX}{name.upper()}_FILE, or into {FILE_NAME} with mode 0600."
@@ -272,6 +272,11 @@ def load_settings(
                 value = str(settings.file.parent / Path(value).expanduser())
             _put_from(settings, name, value, Origin.FILE, str(settings.file))
     return settings
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL holds a password: such a one has no place on a command line."""
+    return _PASSWORD.search(url) is not None
 
 
 def default_data() -> Path:

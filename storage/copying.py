@@ -156,6 +156,21 @@ def _ask_bdtr(url: str) -> str:
         store.close()
 
 
+def check_history(url: str) -> Health:
+    """Asks the history whether it answers, in bounded time; raises nothing."""
+    return _health("BDH", lambda: _ask_history(url))
+
+
+def _ask_history(url: str) -> str:
+    from storage.bdh.files import open_files
+
+    files = open_files(url)
+    try:
+        return f"it answers, {len(files.entries(''))} folders"
+    finally:
+        files.close()
+
+
 # -------------------------------------------------------------------- BDTR
 
 
