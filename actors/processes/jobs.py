@@ -120,6 +120,9 @@ class Jobs:
             except SibError as error:
                 if is_one:
                     raise
+                if isinstance(error, TransferRunningError):  # a command moves it just now
+                    _add(counts, "ontologies_busy", 1)
+                    continue
                 _add(counts, "ontologies_failed", 1)
                 failed.append(f"{name}: {error.message}")
         if failed:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sofia2.commands.options import Config, Data, Json, compact, configuration, folder_of, platform_config, settings_of
+from sofia2.commands.options import (
+    Config,
+    Data,
+    Json,
+    compact,
+    configuration,
+    folder_of,
+    in_force,
+    platform_config,
+    settings_of,
+)
 from sofia2.console import NO, TAKEN, TIMED_OUT, WRONG_INPUT, CliError, output
 
 if TYPE_CHECKING:
@@ -116,6 +126,20 @@ def resume(name: Name, data: Data = None, config: Config = None, json: Json = Fa
         bdc.processes.plan(name, process.schedule, None)
         bdc.processes.pause(name, False)
     output.result({"process": name, "paused": False}, [f"process {name}: resumed"])
+    return 0
+
+
+@app.command()
+def remove(name: Name, data: Data = None, config: Config = None, json: Json = False) -> int:
+    """Forget a process that was defined; a predefined one is as it was in the beginning then."""
+    settings = settings_of(data, config)
+    with configuration(settings, for_change=True) as bdc:
+        with bdc.change() as snapshot:
+            snapshot.processes.delete(name)
+            snapshot.audit(f"process {name}: removed")
+        version = bdc.config_version()
+    in_force(settings, version)
+    output.result({"process": name, "removed": True}, [f"process {name}: removed"])
     return 0
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from actors.config import PlatformConfig, Topology
 from actors.processes.jobs import Jobs
+from actors.processes.runs import locks_folder
 from sib.access import Role
 from sib.errors import ConfigurationError, OntologyNotFoundError, StoreError, StoreUnavailableError
 from sib.ontology.templates import template
@@ -16,6 +17,7 @@ from storage.bdc.processes import ProcessKind, ProcessRecord
 from storage.bdc.records import LogRecord, OntologyRecord, UserRecord
 from storage.bdh import parts
 from storage.bdh.files import open_files
+from storage.bdh.lock import TransferRunningError, transfer_lock
 from storage.bdtr.model import IndexSpec, context_head
 from storage.open import open_bdtr
 
@@ -160,6 +162,20 @@ def test_one_ontology_that_fails_does_not_keep_the_others(place, monkeypatch):
     with pytest.raises(StoreError, match=r"1 of 2 ontologies failed\. Bad: no room"):
         place.run(TRANSFER)
     assert place.real_time("Good") == []
+
+
+@pytest.mark.adapters("sqlite")
+def test_an_ontology_that_a_command_moves_just_now_is_left_out(place):
+    place.ontology("Busy")
+    place.ontology("Free")
+    for name in ("Busy", "Free"):
+        place.insert(name, [1], 2 * DAY)
+    with transfer_lock(locks_folder(place.config.data), "Busy"):
+        counts = place.run(TRANSFER)
+        with pytest.raises(TransferRunningError):
+            place.run(TRANSFER, "Busy")
+    assert (counts["moved"], counts["ontologies_busy"]) == (1, 1)
+    assert place.real_time("Busy") == [1]
 
 
 def test_a_database_that_does_not_answer_is_asked_again(place, monkeypatch):
