@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PAUSE_S_FIRST, PAUSE_S_MAX = 1.0, 60.0
-FAILURES_MAX = 6
+FAILURES_MAX = 5
 """In a row; then it is paused until somebody starts it."""
 STEADY_S = 60.0
 """A program that ran so long has not failed in a row."""

@@ -128,7 +128,7 @@ def order(
         "work": {"bytes": limits.disk_bytes, "inodes": limits.inodes} if is_full else None,
         "has_proc": is_full,
         "uid": uid,
-        "has_own_user": is_full or (uid is not None and _is_public()),
+        "has_own_user": is_full or (uid is not None and _is_public(views)),
         "limits": _resource_limits(sandbox, limits),
         "nice": 0 if sandbox.cgroups else NICE,
         "readable": _readable_full(views) if is_full else _readable(views),
@@ -188,9 +188,9 @@ def _readable(views: Sequence[View]) -> list[str]:
     return [*map(str, (*hosts, *interpreter.library_parts())), "/etc/ld.so.cache", *_DEVICES]
 
 
-def _is_public() -> bool:
-    """Whether a user without any rights can read the interpreter and our own first program."""
-    return all(_is_readable_by_all(view.host) for view in (*interpreter.views(), View(INSIDE, "")))
+def _is_public(views: Sequence[View]) -> bool:
+    """Whether a user without any rights can read the interpreter, our own first program and what else it is to see."""
+    return all(_is_readable_by_all(view.host) for view in (*interpreter.views(), View(INSIDE, ""), *views))
 
 
 def _is_readable_by_all(path: Path) -> bool:
