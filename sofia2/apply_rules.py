@@ -96,10 +96,10 @@ def _blocks(planning: Planning, declared: Declared, blocks: dict[str, str]) -> d
         in_file: LocatedText | None = declared.given.get(f"{block}_file")
         if block in declared.given and in_file is not None:
             planning.refuse(declared.line_of(f"{block}_file"), f"give only one of {block} and {block}_file.")
+        if block in declared.given:
+            blocks[block] = str(declared.given[block])
         elif in_file is not None:
             blocks[block] = planning.file_text(in_file)
-        elif block in declared.given:
-            blocks[block] = str(declared.given[block])
     if declared.given.get("when") and "if" not in declared.given:
         blocks.pop("if", None)
     return {block: text for block, text in blocks.items() if text}

@@ -54,13 +54,13 @@ def ruled(tmp_path_factory):
     platform.stop()
 
 
-def noticed(platform):
-    """How often each effect is there, from the files of the partitions."""
+def stored(platform, ontology, *fields):
+    """How often each is there, from the files of the partitions."""
     found = Counter()
     for file in sorted((platform.data / "bdtr").glob("*.db")):
         with sofia2.bdtr.open(f"sqlite:{file}") as database:
-            if "Noticed" in database.list_collection_names():
-                found.update((document["n"], document["of"]) for document in database["Noticed"].find({}))
+            if ontology in database.list_collection_names():
+                found.update(tuple(document[name] for name in fields) for document in database[ontology].find({}))
     return found
 
 
@@ -73,7 +73,8 @@ async def test_every_instance_has_its_effects_exactly_once(ruled):
         async def insert(number):
             body = {"sessionKey": key, "ontology": "Reading", "data": json.dumps({"n": number})}
             answer = await client.post("", json=body)
-            assert answer.status_code == 200, answer.text
+            # 503: a partition took longer to come back than a write waits; it may be stored or not, and counts if it is.
+            assert answer.status_code in (200, 503), answer.text
 
         for round_ in range(ROUNDS):
             for first in range(round_ * EACH, (round_ + 1) * EACH, AT_ONCE):
@@ -81,12 +82,17 @@ async def test_every_instance_has_its_effects_exactly_once(ruled):
             await asyncio.sleep(chance.random() * 0.05)
             await kill(ruled, "OntologyPartition" if round_ % 3 == 2 else "RuleRunner")
         await until_ready(ruled)
-    count = ROUNDS * EACH
+    readings = stored(ruled, "Reading", "n")
+    assert len(readings) > ROUNDS * EACH // 2
+    expected = Counter({(n, of): times for (n,), times in readings.items() for of in ("first", "second")})
     bdc = open_bdc(f"sqlite:///{ruled.data}/bdc.db")
+    count = readings.total()
     async with asyncio.timeout(HEAL_S):
-        while len(noticed(ruled)) < 2 * count or int(bdc.rules.values("count").get("count", 0)) < count:
+        while (
+            stored(ruled, "Noticed", "n").total() < 2 * count or int(bdc.rules.values("count").get("count", 0)) < count
+        ):
             await asyncio.sleep(0.2)
     await asyncio.sleep(1)  # whatever would come twice has come by now
-    assert noticed(ruled) == Counter({(number, of): 1 for number in range(count) for of in ("first", "second")})
+    assert stored(ruled, "Noticed", "n", "of") == expected
     assert bdc.rules.values("count") == {"count": str(count)}
     assert bdc.rules.dead_letters() == []
