@@ -200,7 +200,7 @@ class Router(Operations):
         if not config.kp or not config.token:
             raise AuthenticationError("CONFIG needs kp, instanciaKp and token")
         found = await self._core.sessions.request(
-            config.kp, "configure", config.kp, config.instance_name or "", config.token
+            config.kp, "configure", config.kp, config.instance_name or "", config.token, origin.is_ciphered
         )
         return Answer(
             Json(
@@ -221,15 +221,14 @@ class Router(Operations):
     async def _report(self, request: Request, report: ops.DeviceReport, origin: Origin) -> Answer:
         if not report.kp or not report.token:
             raise AuthenticationError(f"{report.kind} needs thinkp, instanciathinkp and token")
-        await self._core.sessions.request(
-            report.kp, "report", report.kind.value, report.kp, report.instance_name or "", report.token, report.fields
-        )
+        about = report.kind.value, report.kp, report.instance_name or "", report.token, report.fields
+        await self._core.sessions.request(report.kp, "report", *about, origin.is_ciphered)
         return Answer(Text("OK"))
 
     async def _subscribe_command(self, request: Request, wish: ops.SubscribeCommand, origin: Origin) -> Answer:
         if not wish.kp or not wish.token:
             raise AuthenticationError("SUBSCRIBECOMMAND needs thinkp, thinkpInstance and token")
-        await self._core.sessions.request(wish.kp, "check", wish.kp, wish.token)
+        await self._core.sessions.request(wish.kp, "check", wish.kp, wish.token, origin.is_ciphered)
         commands = self._core.commands
         if (
             origin.channel is not None

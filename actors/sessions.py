@@ -352,8 +352,10 @@ class SessionShard:
                 ended.append(session_key)
         return ended
 
-    def _configure(self, batch: _Changes, gateway: str, kp: str, instance: str, token: str) -> dict[str, Any]:
-        identity = self._bdc.identify(kp, token)
+    def _configure(
+        self, batch: _Changes, gateway: str, kp: str, instance: str, token: str, is_ciphered: bool = True
+    ) -> dict[str, Any]:
+        identity = self._by_token(kp, token, is_ciphered)
         catalog = self._bdc.catalog()
         return {
             "lasset": [_asset_entry(row) for row in self._bdc.assets(identity.user) if row.get("kp") in (kp, None, "")],
@@ -368,13 +370,28 @@ class SessionShard:
             ],
         }
 
-    def _check(self, batch: _Changes, gateway: str, kp: str, token: str) -> None:
-        self._bdc.identify(kp, token)
+    def _check(self, batch: _Changes, gateway: str, kp: str, token: str, is_ciphered: bool = True) -> None:
+        self._by_token(kp, token, is_ciphered)
+
+    def _by_token(self, kp: str, token: str, is_ciphered: bool) -> Identity:
+        """Who sends a message that needs no session."""
+        identity = self._bdc.identify(kp, token)
+        if identity.cipher_only and not is_ciphered:
+            raise AuthenticationError(f"the KP {kp!r} takes ciphered messages only: encipher them with its key")
+        return identity
 
     def _report(
-        self, batch: _Changes, gateway: str, kind: str, kp: str, instance: str, token: str, fields: dict[str, Any]
+        self,
+        batch: _Changes,
+        gateway: str,
+        kind: str,
+        kp: str,
+        instance: str,
+        token: str,
+        fields: dict[str, Any],
+        is_ciphered: bool = True,
     ) -> None:
-        identity = self._bdc.identify(kp, token)
+        identity = self._by_token(kp, token, is_ciphered)
         summary = str(fields.get("message") or fields.get("status") or "")[:200]
         batch.reports.append(LogRecord(kind, _moment(time.time()), summary, identity.user, kp, instance, fields))
 

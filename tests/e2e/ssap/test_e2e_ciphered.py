@@ -105,3 +105,29 @@ async def test_the_node_client_of_a_kp_that_only_ciphers(ciphered, tools):
         kp="KPSecret", token="secret00000000000000000000000001", key="only-with-cipher", topic="SSAP-REQUEST"
     )
     assert (await device.insert({"n": 4}, "Anything")).ok
+
+
+async def test_commands_follow_their_subscribecommand(ciphered, mqtt):
+    device, sender = await ciphered(), await mqtt(join=False)
+    await sender.join(kp=KP, token=TOKEN, instance="sender")
+    listen = {"thinkp": KP, "thinkpInstance": f"{KP}:i1", "token": TOKEN, "type": "STATUS"}
+    assert (await device.ask("SUBSCRIBECOMMAND", listen, key=None)).ok
+    assert (await sender.ask("SUBSCRIBECOMMAND", listen, key=None)).ok
+    command = {"thinkp": KP, "thinkpInstance": f"{KP}:i1", "type": "STATUS", "args": {"a": "ñ"}}
+    assert (await sender.ask("COMMAND", command)).ok
+    for each, is_clear in ((device, False), (sender, True)):
+        told = await each.command()
+        assert json.loads(told.data)["args"] == {"a": "ñ"}
+        assert [e.payload.startswith(b"{") for e in each.events if e.kind == "command"] == [is_clear]
+
+
+async def test_a_kp_that_takes_cipher_only_does_so_without_a_session_too(ciphered, mqtt):
+    token = "secret00000000000000000000000001"
+    listen = {"thinkp": "KPSecret", "thinkpInstance": "KPSecret:i1", "token": token, "type": "STATUS"}
+    config = {"kp": "KPSecret", "instanciaKp": "KPSecret:i1", "token": token}
+    status = {**listen, "instanciathinkp": "KPSecret:i1", "status": {}}
+    clear = await mqtt(join=False)
+    device = await ciphered(kp="KPSecret", token=token, key="only-with-cipher")
+    for message_type, body in (("SUBSCRIBECOMMAND", listen), ("CONFIG", config), ("STATUS", status)):
+        assert (await clear.ask(message_type, body, key=None)).code == "AUTENTICATION"
+        assert (await device.ask(message_type, body, key=None)).ok
