@@ -1,5 +1,6 @@
 """KPs that a real platform runs: deployed, at work, refused, ended, killed."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from actors.kp.log import LogReader, log_path
 from actors.kp.places import worker_name
 from sofia2 import control
 from sofia2.daemon import RunFolder, is_alive
+from sofia2.kp import KP
 from tests.e2e.conftest import ROOT, clean_environment, start_platform, stop_platform
 
 AGAIN_S = 10.0
@@ -324,6 +326,29 @@ asyncio.run(main())
     assert platform.answer("kp", "secret", "list", "KPInside") == ["mail"]
     assert platform.command("kp", "secret", "remove", "KPInside", "mail").returncode == 0
     assert not any("s3cret" in path.read_text() for path in (platform.data / "logs").rglob("*.log*"))
+
+
+def test_the_example_of_the_docs(platform):
+    example = ROOT / "docs" / "examples" / "kp-thermostat"
+    assert platform.command("apply", example / "apply.yaml").returncode == 0
+    assert platform.command("kp", "deploy", example, "--user", "thermo").returncode == 0
+    try:
+        shown = LogReader(log_path(platform.data, worker_name("KPAvisos", "house")))
+        until(lambda: any("watching" in line for line in shown.tail()))
+        (token,) = platform.answer("token", "list", "KPAvisos", "--with-secrets")
+        asyncio.run(_send(platform.endpoints["mqtt"], token["token"], [("attic", 24), ("attic", 30), ("hall", 20)]))
+        until(lambda: platform.answer("query", "select count(*) from AvisoTermostato") in (1, [1]))
+        (row,) = platform.answer("query", "select * from AvisoTermostato")
+        assert (row["room"], row["average"], row["readings"]) == ("attic", 27, 2)
+        assert (row["contextData"]["kp"], row["contextData"]["kp_instancia"]) == ("KPAvisos", "house")
+    finally:
+        platform.command("kp", "undeploy", "KPAvisos")
+
+
+async def _send(url, token, readings):
+    async with KP(url, kp="KPAvisos:device", token=token) as device:
+        for room, celsius in readings:
+            await device.insert("Termostato", {"room": room, "celsius": celsius})
 
 
 def test_what_is_not_deployed(platform, tmp_path):
