@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,11 +132,13 @@ def logs(
     settings = settings_of(data, config)
     found = find_one(settings, which)
     reader = LogReader(log_path(platform_config(settings).data, worker_name(found.kp, found.instance)))
+    show = _harmless if sys.stdout.isatty() else str
     for line in reader.tail(lines):
-        print(line)
+        print(show(line))
     if follow:
+        sys.stdout.flush()
         for line in reader.follow():
-            print(line, flush=True)
+            print(show(line), flush=True)
     return 0
 
 
@@ -227,6 +230,11 @@ def _with_layer(settings: Settings, manifest: Manifest) -> Manifest:
     name = layer_name(manifest.dependencies, wheelhouse)
     install(name, manifest.dependencies, wheelhouse, layers_folder(platform.data))
     return replace(manifest, layer=name)
+
+
+def _harmless(line: str) -> str:
+    """A line of a program for a terminal, which would obey its control characters."""
+    return "".join(char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in line)
 
 
 def _find(bdc: Bdc, which: str) -> list[Deployment]:
