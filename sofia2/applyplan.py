@@ -372,11 +372,11 @@ class _Planner:
             return
         for name in unused_parameters(record):
             self.warn(declared.line_of("params"), f"the text of {record.name!r} does not use {{${name}}}.")
-        fault = fault_of_query(record, self._compiled_ontology)
+        fault = fault_of_query(record, self.compiled)
         if fault is not None:
             self.warn(declared.line_of("text"), f"the query {record.name!r} will be refused when it is used: {fault}")
 
-    def _compiled_ontology(self, name: str) -> Ontology:
+    def compiled(self, name: str) -> Ontology:
         record = self.ontology(name)
         if record is None:
             raise OntologyNotFoundError(f"There is no ontology {name!r}.")
@@ -400,6 +400,13 @@ class _Planner:
         record = extension.plan(self, declared)
         if record is not None:
             self._plan.others.append((extension, record))
+
+    def others(self, section: str) -> list[Any]:
+        """The records of a module's section as they will be: those of the files, and those of the platform."""
+        extension = next(extension for extension in extensions() if extension.section.name == section)
+        present = {record.name: record for record in getattr(self.configuration, extension.repository).all()}
+        present |= {record.name: record for planned, record in self._plan.others if planned is extension}
+        return list(present.values())
 
     def file_text(self, path: LocatedText) -> str:
         """The text of a file beside the applied one."""

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from sib.access import Role
+from sib.ontology import Ontology
 from sofia2.applyfile import Declared, Section
 from sofia2.filereaders import LocatedText
 from storage.bdc.configuration import Configuration
@@ -27,6 +28,8 @@ class Planning(Protocol):
     def file_text(self, path: LocatedText) -> str: ...
     def role_of(self, user: str) -> Role: ...
     def ontology(self, name: str) -> OntologyRecord | None: ...
+    def compiled(self, name: str) -> Ontology: ...
+    def others(self, section: str) -> list[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,6 @@ class Extension:
 @cache
 def extensions() -> tuple[Extension, ...]:
     """The sections of all modules, in the order in which they are written."""
-    from sofia2 import apply_processes, apply_rules
+    from sofia2 import apply_cep, apply_processes, apply_rules
 
-    return (apply_processes.extension(), apply_rules.extension())
+    return (*apply_cep.extensions(), apply_processes.extension(), apply_rules.extension())

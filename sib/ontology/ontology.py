@@ -128,6 +128,10 @@ class Ontology:
         """Whether the values at a path of a stored document are dates."""
         return self._shape.is_date(path)
 
+    def type_of(self, path: str) -> str:
+        """The JSON type of the values at a path of a stored document; "string" if the schema names none or several."""
+        return self._shape.type_of(path)
+
     def has_path(self, path: str) -> bool:
         """Whether an instance may have a value at a path; false only where the schema is closed."""
         return self._shape.has_path(path)

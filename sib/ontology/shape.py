@@ -55,6 +55,11 @@ class Shape:
         """Whether the schema says that a date is stored at this path."""
         return path == "contextData.timestamp" or any(map(self._is_date, self._walk(path) or ()))
 
+    def type_of(self, path: str) -> str:
+        """The one type that the schema gives a path; "string" for a date and where it gives none or several."""
+        types = {kind for node in self._walk(path) or () for kind in self.types(self.resolve(node))} - {"null"}
+        return next(iter(types)) if len(types) == 1 and not self.is_date(path) else "string"
+
     def resolve_column(self, name: str, path: str) -> str:
         """Find the path that a column of a SQL-like statement means in a stored document of the ontology ``name``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.bdc import deployment_models, process_models, rule_models  # noqa: F401
+from storage.bdc import cep_models, deployment_models, process_models, rule_models  # noqa: F401
 from storage.bdc.models import Base
 
 metadata = Base.metadata

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sib.access import Identity, Rights, Role
 from storage.bdc import schema, tables
 from storage.bdc.activity import Activity
+from storage.bdc.cep import CepStore
 from storage.bdc.configuration import Configuration
 from storage.bdc.engine import Database, make_engine
 from storage.bdc.history import HistoryManifest
@@ -65,6 +66,7 @@ class Bdc:
         self.mqtt = MqttStore(database)
         self.retained = RetainedStore(database)
         self.history = HistoryManifest(database, now)
+        self.cep = CepStore(database)
         self.rules = RuleStore(database)
         self.processes = ProcessStore(database)
 

@@ -14,6 +14,7 @@ from storage.bdc.models import Base, ConfigCounter, Kp, Ontology, ProcessLog, Us
 from storage.bdc.records import LogRecord
 
 if TYPE_CHECKING:
+    from storage.bdc.cep import CepEventRepository, CepRuleRepository
     from storage.bdc.definitions import AssetRepository, QueryRepository, SettingRepository, TemplateRepository
     from storage.bdc.deployments import DeploymentRepository
     from storage.bdc.kps import InstanceRepository, KpRepository, TokenRepository
@@ -31,7 +32,7 @@ class Configuration:
     """
 
     def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
-        from storage.bdc import definitions, deployments, kps, ontologies, processes, rules, users
+        from storage.bdc import cep, definitions, deployments, kps, ontologies, processes, rules, users
 
         self.connection = connection
         self.now = now
@@ -46,6 +47,8 @@ class Configuration:
         self.assets: AssetRepository = definitions.AssetRepository(self)
         self.settings: SettingRepository = definitions.SettingRepository(self)
         self.deployments: DeploymentRepository = deployments.DeploymentRepository(self)
+        self.cep_events: CepEventRepository = cep.CepEventRepository(self)
+        self.cep_rules: CepRuleRepository = cep.CepRuleRepository(self)
         self.rules: RuleRepository = rules.RuleRepository(self)
         self.processes: ProcessRepository = processes.ProcessRepository(self)
 

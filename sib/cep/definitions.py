@@ -1,0 +1,238 @@
+"""What is deployed of CEP: events and rules as the configuration has them, and the engine that they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sib.cep import Engine, Problem, Rule, check, compile_rules, parse_rules
+from sib.cep.errors import CepSyntaxError
+from sib.cep.events import EventDefinition, rule_of_boxes
+from sib.cep.lanes import Timing
+from sib.cep.tables import Row
+from sib.errors import SibError
+from sib.ontology import Ontology
+
+IDLE_MS = 2_000
+"""A partition that is silent for so long follows the clock, unless a rule's ``@watermark`` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class CepEvent:
+    """A CEP event of the configuration. No ``attributes``: all fields of the ontology."""
+
+    name: str
+    owner: str
+    ontology: str
+    attributes: tuple[str, ...] = ()
+    time_path: str = ""
+
+    def definition(self, ontology: Ontology) -> EventDefinition:
+        """The event, with the types that the ontology's schema gives its attributes.
+
+        Raises:
+            UnknownFieldError: the ontology has no such attribute.
+        """
+        paths = [ontology.resolve_column(path) for path in self.attributes or ontology.fields()]
+        types = {path: ontology.type_of(path) for path in dict.fromkeys(paths)}
+        time_path = ontology.resolve_column(self.time_path) if self.time_path else None
+        return EventDefinition(self.name, self.ontology, types, time_path)
+
+
+@dataclass(frozen=True, slots=True)
+class CepRule:
+    """A CEP rule of the configuration: the three boxes. ``version`` is counted by the BDC."""
+
+    name: str
+    owner: str
+    from_box: str = field(repr=False)
+    select_box: str = field(repr=False)
+    insert_box: str = field(repr=False)
+    active: bool = True
+    version: int = field(default=1, compare=False)
+
+    def text(self) -> str:
+        """The rule in the language, its name in the first line."""
+        text = rule_of_boxes(self.from_box, self.select_box, self.insert_box)
+        head = self.from_box.lstrip()
+        if head.startswith("@") or head.casefold().startswith("partition"):  # annotations stand before the from
+            text = text.removeprefix("from ")
+        return f"@name('{_quoted(self.name)}')\n{text}"
+
+    def parse(self) -> Rule:
+        """The parsed rule.
+
+        Raises:
+            CepSyntaxError: with lines and columns of :meth:`text`. ValueError: the boxes hold several rules.
+        """
+        rules = parse_rules(self.text())
+        if len(rules) != 1:
+            raise ValueError("the boxes of a rule hold one rule, without ';' between")
+        return rules[0]
+
+
+def problems_of(rule: CepRule, streams: Mapping[str, Mapping[str, str | None]] | None = None) -> list[str]:
+    """What is wrong with a rule, in sentences; ``streams`` (all there are) make unknown names a problem, too."""
+    try:
+        return [_said(problem) for problem in check([rule.parse()], streams, None)]
+    except CepSyntaxError as error:
+        return [_said(problem) for problem in error.problems]
+    except ValueError as error:
+        return [str(error)]
+
+
+def _said(problem: Problem) -> str:
+    return f"{problem.position.line - 1}:{problem.position.column}: {problem.message}"
+
+
+def _quoted(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("'", "\\'")
+
+
+@dataclass
+class Deployment:
+    """An engine with all rules that work, and where their events come from."""
+
+    engine: Engine
+    events: dict[str, list[EventDefinition]]
+    """By ontology."""
+    rules: dict[str, CepRule]
+    """By name: those that run."""
+    broken: dict[str, str]
+    """By name: why a rule does not run."""
+    tables: dict[str, str]
+    """Ontology that is read as a table, to the owner of the rule that reads it."""
+    fresh: list[str] = field(default_factory=list)
+    """Rules that start empty."""
+
+
+def deploy(
+    rules: Iterable[CepRule],
+    events: Iterable[CepEvent],
+    *,
+    ontology: Callable[[str], Ontology],
+    ontologies: Iterable[str],
+    refuse: Callable[[CepRule, Sequence[str]], str | None],
+    rows: Callable[[str, str], list[Row]],
+    snapshot: Mapping[str, Any] | None = None,
+) -> Deployment:
+    """Compile what can run; a rule that cannot is left out with its reason and does not stop the others.
+
+    Args:
+        rules: the active ones.
+        events: all there are.
+        ontology: a compiled ontology; raises SibError.
+        ontologies: names of all ontologies: what rules name and is no event may be one of them, as a table.
+        refuse: given a rule and the ontologies that it reads, why it may not run (rights), or None.
+        rows: of a table (ontology), for the owner of a rule.
+        snapshot: the state to go on from.
+    """
+    deployment = Deployment(compile_rules(()), {}, {}, {}, {})
+    definitions: dict[str, EventDefinition] = {}
+    for event in events:
+        try:
+            definition = event.definition(ontology(event.ontology))
+        except SibError as error:
+            deployment.broken[f"event {event.name}"] = error.message
+            continue
+        definitions[definition.stream.casefold()] = definition
+    parsed: dict[str, Rule] = {}
+    for rule in rules:
+        try:
+            parsed[rule.name] = rule.parse()
+            deployment.rules[rule.name] = rule
+        except CepSyntaxError as error:
+            deployment.broken[rule.name] = "; ".join(map(_said, error.problems))
+        except ValueError as error:
+            deployment.broken[rule.name] = str(error)
+    _leave_out_refused(deployment, parsed, definitions, list(ontologies), refuse)
+    tables = {name: rows(name, owner) for name, owner in deployment.tables.items()}
+    _compile(deployment, parsed, tables, snapshot)
+    read = {stream for rule in parsed.values() for stream in streams_of(rule)}
+    for stream, definition in definitions.items():
+        if stream in read:
+            deployment.events.setdefault(definition.ontology, []).append(definition)
+    return deployment
+
+
+def _leave_out_refused(
+    deployment: Deployment,
+    parsed: dict[str, Rule],
+    definitions: Mapping[str, EventDefinition],
+    ontologies: Sequence[str],
+    refuse: Callable[[CepRule, Sequence[str]], str | None],
+) -> None:
+    names = {name.casefold(): name for name in ontologies}
+    for name, rule in list(parsed.items()):
+        targets = {other.target.casefold() for other in parsed.values()}
+        read: list[str] = []
+        reason = None
+        for stream in streams_of(rule):
+            if stream in definitions:
+                read.append(definitions[stream].ontology)
+            elif stream in names:
+                read.append(names[stream])
+                deployment.tables.setdefault(names[stream], deployment.rules[name].owner)
+            elif stream not in targets:
+                reason = f"there is no event, no output of a rule and no ontology {stream!r}"
+        reason = reason or refuse(deployment.rules[name], read)
+        if reason is not None:
+            deployment.broken[name] = reason
+            del parsed[name], deployment.rules[name]
+
+
+def _compile(
+    deployment: Deployment, parsed: dict[str, Rule], tables: Mapping[str, list[Row]], snapshot: Mapping[str, Any] | None
+) -> None:
+    while True:
+        versions = {name: rule.version for name, rule in deployment.rules.items()}
+        try:
+            engine = compile_rules(
+                ";\n".join(deployment.rules[name].text() for name in parsed),
+                tables=tables,
+                timing=Timing(idle_ms=IDLE_MS),
+                versions=versions,
+                snapshot=snapshot,
+            )
+            break
+        except CepSyntaxError as error:
+            guilty = _guilty(parsed, error)
+            for name in guilty:
+                deployment.broken[name] = "; ".join(map(_said, error.problems))
+                del parsed[name], deployment.rules[name]
+    if snapshot is not None:
+        deployment.fresh = engine.restore(snapshot)
+    deployment.engine = engine
+
+
+def _guilty(parsed: Mapping[str, Rule], error: CepSyntaxError) -> list[str]:
+    """The rules that do not compile alone; all of them if it is only their being together."""
+    alone = [name for name, rule in parsed.items() if check([rule])]
+    return alone or list(parsed)
+
+
+def streams_of(rule: Rule) -> list[str]:
+    """The streams and tables that a rule reads, in lower case."""
+    found: list[str] = []
+    _collect((rule.input, rule.select), found)
+    partition = rule.partition
+    if partition is not None and partition.table is not None:
+        found.append(partition.table.parts[0][0].casefold())
+    return list(dict.fromkeys(found))
+
+
+def _collect(node: Any, found: list[str]) -> None:
+    """Every source below a node of the tree, and the tables of ``in TABLE``."""
+    from sib.cep.language import ast
+
+    if isinstance(node, ast.Source):
+        found.append(node.name.casefold())
+    if isinstance(node, ast.InTable):
+        found.append(node.table.casefold())
+    if hasattr(node, "__dataclass_fields__"):
+        for name in node.__dataclass_fields__:
+            _collect(getattr(node, name), found)
+    elif isinstance(node, (list, tuple)):
+        for item in node:
+            _collect(item, found)

@@ -1,0 +1,131 @@
+"""CEP in the configuration database: events, rules, and the state of the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from sib.cep.definitions import CepEvent, CepRule
+from storage.bdc.cep_models import CepEventRow, CepRuleRow, CepSnapshot
+from storage.bdc.configuration import Configuration
+from storage.bdc.engine import Database
+from storage.bdc.models import Ontology, User
+from storage.bdc.records import Outcome
+
+_EVENTS = (
+    select(CepEventRow.__table__, User.name.label("owner"), Ontology.name.label("ontology"))
+    .join(User, User.id == CepEventRow.owner_id)
+    .join(Ontology, Ontology.id == CepEventRow.ontology_id)
+)
+_RULES = select(CepRuleRow.__table__, User.name.label("owner")).join(User, User.id == CepRuleRow.owner_id)
+
+
+class CepEventRepository:
+    """The CEP events, as one transaction sees them."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+
+    def all(self) -> list[CepEvent]:
+        return [_event(row) for row in self._configuration.connection.execute(_EVENTS.order_by(CepEventRow.name))]
+
+    def get(self, name: str) -> CepEvent | None:
+        row = self._configuration.connection.execute(_EVENTS.where(CepEventRow.name == name)).first()
+        return None if row is None else _event(row)
+
+    def put(self, event: CepEvent) -> Outcome:
+        """Make this event what the record says.
+
+        Raises:
+            NotFoundError: its owner or ontology does not exist.
+        """
+        current = self.get(event.name)
+        if current == event:
+            return Outcome.UNCHANGED
+        values = {
+            "owner_id": self._configuration.user_id(event.owner),
+            "ontology_id": self._configuration.ontology_id(event.ontology),
+            "attributes": list(event.attributes),
+            "time_path": event.time_path,
+        }
+        self._configuration.store(CepEventRow, {"name": event.name}, values, is_new=current is None)
+        return Outcome.CREATED if current is None else Outcome.CHANGED
+
+    def delete(self, name: str) -> None:
+        """Delete an event; rules that read it do not run any more. Idempotent."""
+        if self._configuration.connection.execute(delete(CepEventRow).where(CepEventRow.name == name)).rowcount:
+            self._configuration.is_changed = True
+
+
+class CepRuleRepository:
+    """The CEP rules, as one transaction sees them."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+
+    def all(self) -> list[CepRule]:
+        return [_rule(row) for row in self._configuration.connection.execute(_RULES.order_by(CepRuleRow.name))]
+
+    def get(self, name: str) -> CepRule | None:
+        row = self._configuration.connection.execute(_RULES.where(CepRuleRow.name == name)).first()
+        return None if row is None else _rule(row)
+
+    def put(self, rule: CepRule) -> Outcome:
+        """Make this rule what the record says; its version counts up by itself.
+
+        Raises:
+            NotFoundError: its owner does not exist.
+        """
+        current = self.get(rule.name)
+        if current == rule:
+            return Outcome.UNCHANGED
+        values: dict[str, Any] = {
+            "owner_id": self._configuration.user_id(rule.owner),
+            "is_active": rule.active,
+            "version_no": 1 if current is None else current.version + 1,
+            "from_box": rule.from_box,
+            "select_box": rule.select_box,
+            "insert_box": rule.insert_box,
+        }
+        self._configuration.store(CepRuleRow, {"name": rule.name}, values, is_new=current is None)
+        return Outcome.CREATED if current is None else Outcome.CHANGED
+
+    def delete(self, name: str) -> None:
+        """Delete a rule. Idempotent."""
+        if self._configuration.connection.execute(delete(CepRuleRow).where(CepRuleRow.name == name)).rowcount:
+            self._configuration.is_changed = True
+
+
+class CepStore:
+    """The state of the shards. Each call is one transaction; safe for threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, shard: str, positions: Mapping[str, int], state: bytes, now: datetime) -> None:
+        """Keep the state of a shard and up to which change of each partition it goes, instead of what was kept before."""
+        values = {"taken_at": now, "positions": dict(positions), "state": state}
+        with self._database.write() as connection:
+            changed = connection.execute(update(CepSnapshot).where(CepSnapshot.shard_name == shard).values(**values))
+            if not changed.rowcount:
+                connection.execute(insert(CepSnapshot).values(shard_name=shard, **values))
+
+    def load(self, shard: str) -> tuple[dict[str, int], bytes] | None:
+        """The last state of a shard: (positions by partition, state); None if there is none."""
+        statement = select(CepSnapshot.positions, CepSnapshot.state).where(CepSnapshot.shard_name == shard)
+        with self._database.read() as connection:
+            row = connection.execute(statement).first()
+        return None if row is None else (dict(row.positions), row.state)
+
+
+def _event(row: Row[Any]) -> CepEvent:
+    return CepEvent(row.name, row.owner, row.ontology, tuple(row.attributes), row.time_path)
+
+
+def _rule(row: Row[Any]) -> CepRule:
+    return CepRule(
+        row.name, row.owner, row.from_box, row.select_box, row.insert_box, bool(row.is_active), row.version_no
+    )
