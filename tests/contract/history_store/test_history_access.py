@@ -55,6 +55,22 @@ def document(n):
     return {"Sensor": {"assetId": f"A{n % 10}", "measure": float(n), "timestamp": DAY}}
 
 
+class Watched:
+    """Calls ``look`` before and after each step of what is inside."""
+
+    def __init__(self, inner, look):
+        self.inner, self.look = inner, look
+
+    def __getattr__(self, name):
+        def step(*arguments, **options):
+            self.look()
+            result = getattr(self.inner, name)(*arguments, **options)
+            self.look()
+            return result
+
+        return step
+
+
 class Place:
     """A platform that does not run: 4 days of 25 instances in the history, a fifth in the real-time database."""
 
@@ -72,25 +88,33 @@ class Place:
         apply_file.write_text(CONFIGURATION)
         apply_file.chmod(0o600)
         assert apply_files(bdc, [apply_file]).is_ok
-        url = config.partition_url(config.topology.partition_of("S"))
-        if url.startswith("sqlite:"):
-            Path(url.removeprefix("sqlite:")).parent.mkdir(exist_ok=True)
-        store = open_bdtr(url, writer=True)
+        self.config, self.url = config, config.partition_url(config.topology.partition_of("S"))
+        if self.url.startswith("sqlite:"):
+            Path(self.url.removeprefix("sqlite:")).parent.mkdir(exist_ok=True)
+        store = open_bdtr(self.url, writer=True)
         head = context_head({"session_key": "k", "user": "ana", "kp": "KP", "kp_instancia": "KP01"})
         for day in range(5):
             documents = [document(n) for n in range(day * 25, day * 25 + 25)]
             now_ms = int((DAY + timedelta(days=day)).replace(tzinfo=UTC).timestamp() * 1000)
             with store.begin() as transaction:
                 transaction.append("S", list(map(bson.encode, documents)), documents, [head] * 25, now_ms)
-        ontology = compile_ontology("S", template("SensorPoint").schema_text)
-        journal = transfer_journal(store)
-        moved = Transfer(ontology, store, journal, self.files, bdc.history, now=lambda: DAY).run(
-            DAY + timedelta(days=4)
-        )
-        assert moved.n_moved == 100
-        self.records = bdc.history.files("S")
         store.close()
+        assert self.transfer(DAY + timedelta(days=4)) == 100
+        self.records = bdc.history.files("S")
         bdc.close()
+
+    def transfer(self, before, look=lambda: None, **options):
+        """Move what is older; ``look`` is called before and after each step. How many it moved."""
+        store, bdc = open_bdtr(self.url, writer=True), open_bdc(self.config.bdc_url)
+        ontology = compile_ontology("S", template("SensorPoint").schema_text)
+        steps, manifest = Watched(transfer_journal(store), look), Watched(bdc.history, look)
+        try:
+            return (
+                Transfer(ontology, store, steps, self.files, manifest, now=lambda: DAY, **options).run(before).n_moved
+            )
+        finally:
+            store.close()
+            bdc.close()
 
     def table(self, name="S", **options):
         return sofia2.bdh.table(name, data=self.file, **options)
@@ -105,10 +129,10 @@ class Place:
                 self.files.delete(layout.path_of("S", record.day, record.name))
 
 
-@pytest.fixture(autouse=True)
-def _nobody(monkeypatch):
-    for name in ("SOFIA2_USER", "SOFIA2_PASSWORD", "SOFIA2_DATA"):
-        monkeypatch.delenv(name, raising=False)
+def forget_settings(monkeypatch):
+    """No setting and no user comes from the environment of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("SOFIA2_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +166,7 @@ def new_database(tmp_path_factory):
     ],
     ids="-".join,
 )
-def place(request, tmp_path):
+def place(request, tmp_path, monkeypatch):
     bdtr, bdh = request.param
     bdh_url = f"file:{tmp_path}/bdh"
     if bdh != "file":
@@ -150,11 +174,13 @@ def place(request, tmp_path):
     bdtr_url = None
     if bdtr != "sqlite":
         bdtr_url = request.getfixturevalue("new_database")(bdtr)
+    forget_settings(monkeypatch)
     return Place(tmp_path, bdtr_url, bdh_url)
 
 
 @pytest.fixture
-def local(tmp_path):
+def local(tmp_path, monkeypatch):
+    forget_settings(monkeypatch)
     return Place(tmp_path, None, f"file:{tmp_path}/bdh")
 
 
@@ -185,6 +211,19 @@ def test_other_days_are_never_opened(place):
     )
     assert place.table(since=DAY + timedelta(days=10)).num_rows == 0
     assert place.sql("select max(measure) as m from S where fecha = '2026-01-02'").to_pylist() == [{"m": 49.0}]
+
+
+def test_the_joined_view_at_every_step_of_a_transfer(place):
+    seen = []
+
+    def look():
+        seen.append(
+            place.sql("select count(*) as n, count(distinct _id) as ids, sum(measure) as m from both.S").to_pylist()
+        )
+
+    assert place.transfer(DAY + timedelta(days=9), look, batch_documents=10) == 25
+    assert len(seen) >= 18
+    assert all(rows == [{"n": 125, "ids": 125, "m": float(sum(range(125)))}] for rows in seen), seen
 
 
 def test_columns_and_conditions(local):
@@ -223,7 +262,8 @@ def test_rights_are_those_of_the_user(local, monkeypatch):
         local.table()
 
 
-def test_no_platform_is_said(tmp_path):
+def test_no_platform_is_said(tmp_path, monkeypatch):
+    forget_settings(monkeypatch)
     with pytest.raises(ConfigurationError):
         sofia2.bdh.table("S", data=tmp_path)
 
