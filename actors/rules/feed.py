@@ -58,6 +58,7 @@ class RuleFeed:
         self._watched: dict[str, tuple[str, ...]] = dict.fromkeys(topology.partitions, ())
         self._inboxes = {partition: self._new_inbox(partition) for partition in topology.partitions}
         self._turns: dict[str, asyncio.Task[Any]] = {}
+        self._is_live: dict[str, bool] = dict.fromkeys(topology.partitions, False)
         self._is_watching: dict[str, bool] = dict.fromkeys(topology.partitions, False)
         self._beats: list[asyncio.Task[None]] = []
         self._wake = {partition: asyncio.Event() for partition in topology.partitions}
@@ -88,6 +89,11 @@ class RuleFeed:
         """Wait until every partition knows what is watched."""
         await asyncio.gather(*(self._beat(partition) for partition in self._topology.partitions))
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether every partition whose changes are watched had nothing more to tell when it was asked last."""
+        return all(self._is_live[partition] for partition, names in self._watched.items() if names)
+
     def close(self) -> None:
         for task in self._beats:
             task.cancel()
@@ -115,6 +121,7 @@ class RuleFeed:
             try:
                 await self._beat(partition)
             except SibError as error:
+                self._is_live[partition] = False
                 log.debug("no heartbeat: %s", error)
             except Exception:
                 log.exception("the feed of %s", partition)
@@ -133,6 +140,7 @@ class RuleFeed:
         while watched and self._waiting() < WAITING_MAX:
             told = self._name, self._epoch, inbox.acked, inbox.received, list(watched)
             announcement = await _call(partition, "heartbeat", *told)
+            self._is_live[partition] = announcement is None
             if announcement is None:
                 return
             inbox.put(announcement)

@@ -30,6 +30,8 @@ RETRY_S = (0.2, 1.0)
 STORE_RETRY_S_MAX = 10.0
 STORE_GIVE_UP_S = 600.0
 """What fails because a database or another system does not answer is tried for so long, and does not count as a try."""
+CLOSING_S = 5.0
+"""Beside the time of the run under way, for its effects."""
 IDLE_S = 600.0
 """A script that had nothing to do for so long gives its process back."""
 
@@ -54,6 +56,7 @@ class Lane:
         self._pool, self._tools, self._journal, self._quota = pool, tools, journal, quota
         self._breaker = Breaker()
         self._ready: deque[Item] = deque()
+        self._at_work: list[Item] = []
         self._blocked: dict[str, deque[Item]] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._wake = asyncio.Event()
@@ -84,16 +87,20 @@ class Lane:
         self._wake.set()
 
     async def close(self) -> None:
-        """End; what waits is not run any more."""
+        """End when what is under way has ended; what waits is not run any more."""
         self._is_closed = True
+        self._wake.set()
         for timer in self._timers:
             timer.cancel()
+        await asyncio.wait([self._work], timeout=self.rule.timeout_s + CLOSING_S)
         self._work.cancel()
         await asyncio.wait([self._work])
         await self._script.close()
-        for items in (self._ready, *self._blocked.values()):
+        for items in (self._at_work, self._ready, *self._blocked.values()):
             for item in items:
-                item.done(False)
+                if not item.is_over:
+                    item.is_over = True
+                    item.done(False)
 
     def state(self) -> dict[str, Any]:
         """For people."""
@@ -120,12 +127,12 @@ class Lane:
     # The work
 
     async def _work_for_ever(self) -> None:
-        while True:
+        while not self._is_closed:
             await self._wake.wait()
             if self._next is not self.rule:
                 await self._script.close()
                 self._take_over(self._next)
-            items = self._take()
+            items = self._at_work = [] if self._is_closed else self._take()
             if not items:
                 self._wake.clear()
                 continue
@@ -173,10 +180,13 @@ class Lane:
             self.counts["refused"] += 1
             text = f"Not run: {HOPS_MAX} rules have triggered one another before it; rules that form a circle stop here"
             self._journal.said(self.rule, text, result="loop", execution=trigger.key, source=trigger.source)
-            item.done(False)
+            self._finish(item, False)
             return True
-        if self._breaker.is_open(self._loop.time()):
-            await self._bury(item, "the rule is not run for a while, because it failed too often in a row")
+        is_new = not item.attempts and item.waiting_since is None
+        if is_new and self._breaker.is_open(self._loop.time()):
+            await self._bury(
+                item, "the rule is not run for a while, because it failed too often in a row", is_run=False
+            )
             return True
         return False
 
@@ -283,7 +293,7 @@ class Lane:
             self._ready.appendleft(behind[0])
             self._wake.set()
 
-    async def _bury(self, item: Item, reason: str) -> None:
+    async def _bury(self, item: Item, reason: str, *, is_run: bool = True) -> None:
         trigger = item.trigger
         letter = DeadLetter(self.rule.name, trigger.key, reason, item.attempts, trigger.to_json(), self._tools.now())
         while not self._is_closed:
@@ -294,7 +304,7 @@ class Lane:
                 log.warning("a dead letter cannot be kept now: %s", error.message)
                 await asyncio.sleep(1.0)
         self.counts["dead"] += 1
-        if item.attempts and self._breaker.failed(self._loop.time()):
+        if is_run and self._breaker.failed(self._loop.time()):
             until_s = self._breaker.until_s(self._loop.time()) or self._loop.time()
             wait_s = until_s - self._loop.time()
             text = (

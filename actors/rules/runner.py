@@ -33,7 +33,7 @@ from actors.sandbox import selftest
 from actors.sandbox.errors import SandboxStartError
 from actors.sandbox.limits import Limits
 from actors.sandbox.pool import WarmPool
-from sib.errors import MalformedMessageError, NotFoundError, UnsupportedError
+from sib.errors import MalformedMessageError, NotFoundError, SibError, UnsupportedError
 from sib.placement import place
 from sib.rules.condition import compile_condition
 from sib.rules.guards import Quota
@@ -48,6 +48,7 @@ WARM = 2
 DONE_KEPT = timedelta(days=7)
 """Effects are remembered for so long: what has not come again by then does not."""
 TIDY_TICKS = 3600
+RETRY_S = 0.5
 REDRIVE_MAX = 1000
 QUOTAS = ("writes", "queries", "http", "mails")
 REFUSED = (
@@ -76,6 +77,7 @@ class RuleRunner:
         self._refusal = "the sandbox is being tested"
         self._waiting = self._ticks = self._skipped = 0
         self._changing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
         self._started = self._loop.create_task(self._start())
         self._flushing = self._loop.create_task(self._flush_for_ever())
 
@@ -93,7 +95,13 @@ class RuleRunner:
                 await self._pool.fill()
             except SandboxStartError as error:
                 log.warning("no sandbox waits: %s", error.message)
-        await self._take_over()
+        while True:
+            try:
+                await self._take_over()
+                break
+            except SibError as error:
+                log.warning("the rules cannot be read now: %s", error.message)
+                await asyncio.sleep(RETRY_S)
         self._feed.start()
         self._clock.start()
 
@@ -129,7 +137,8 @@ class RuleRunner:
             self._feed.watch(matcher.by_ontology)
             await self._clock.change(active)
             for lane in ended:
-                await lane.close()
+                self._closing.add(task := self._loop.create_task(lane.close()))
+                task.add_done_callback(self._closing.discard)
 
     def _new_lane(self, rule: Rule) -> Lane:
         assert self._pool is not None

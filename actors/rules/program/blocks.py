@@ -150,10 +150,9 @@ EFFECTS_MAX = 1000
 class Sofia:
     """``sofia``: the platform, with the rights of the rule's owner."""
 
-    def __init__(self, run, event):
+    def __init__(self, run):
         self._run = run
         self.kv = KeptValues(run)
-        self.context = event.get("context") or {}
         self.rule = RULE
 
     def insert(self, ontology, instance, *, kp=None, instance_name=None, token=None):
@@ -338,17 +337,17 @@ def run_one(event):
     if failure is None:
         try:
             if branch == "if":
-                decided = "if" not in BLOCKS or carry_out("if", given, state, event, None)
+                decided = "if" not in BLOCKS or carry_out("if", given, state, None)
                 branch = "then" if decided else "else"
             if branch in BLOCKS:
-                carry_out(branch, given, state, event, None)
+                carry_out(branch, given, state, None)
         except BaseException as error:
             failure = describe(error, branch)
             state = Run()
     is_handled = failure is not None and "error" in BLOCKS
     if is_handled:
         try:
-            carry_out("error", given, state, event, failure)
+            carry_out("error", given, state, failure)
         except BaseException as error:
             failure = {**describe(error, "error"), "first": failure}
             is_handled, state = False, Run()
@@ -379,9 +378,9 @@ def text_of(event, name):
     return None if text is None else Instance(text)
 
 
-def carry_out(name, given, state, event, error):
+def carry_out(name, given, state, error):
     """One block."""
-    CURRENT[0] = sofia = Sofia(state, event)
+    CURRENT[0] = sofia = Sofia(state)
     return BLOCKS[name](given["ontology"], given["cepData"], given["data"], sofia, error)
 
 

@@ -168,3 +168,18 @@ async def test_without_a_sandbox_no_rule_runs(platform, monkeypatch):
     assert "programs cannot be isolated here" in runner.rules()["refusal"]
     assert runner.rules()["rules"] == {}
     assert LocalRef.actors["rule-runner-0"] is runner
+
+
+async def test_a_rule_that_is_turned_off_at_work_ends_its_run_and_holds_nothing_back(platform):
+    then = "import time\nsofia.insert('Out', {'n': ontology['n']})\ntime.sleep(0.3)"
+    await platform.rules(a_rule(then=then))
+    await platform.start()
+    await platform.send("In", {"n": 1}, {"n": 2}, {"n": 3})
+    await asyncio.sleep(0.1)
+    await platform.rules(a_rule(then=then, active=False))
+    await platform.until(lambda: platform.runner._waiting == 0)
+    assert (await platform.rows("Out"))[0] == {"n": 1}
+    await platform.rules(a_rule("other", then=COPY))
+    await platform.send("In", {"n": 9})
+    await platform.until_idle()
+    assert (await platform.rows("Out"))[-1] == {"n": 9}
