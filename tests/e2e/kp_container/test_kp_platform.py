@@ -18,6 +18,8 @@ from sofia2.daemon import RunFolder, is_alive
 from sofia2.kp import KP
 from tests.e2e.conftest import ROOT, clean_environment, start_platform, stop_platform
 
+pytestmark = pytest.mark.timeout(300)  # a deployment takes two seconds, and ten on a machine that does much else
+
 AGAIN_S = 10.0
 """A killed worker runs again within this."""
 WAIT_S = 40.0
