@@ -13,6 +13,7 @@ from typing import Any
 
 from actors import logs
 from actors.config import PlatformConfig
+from actors.health import Databases
 from actors.kp.container import KpContainer
 from actors.metrics import Samples, merge_samples
 from actors.ray_metrics import RayMetrics
@@ -42,6 +43,7 @@ class Platform:
         self._kinds = {entry.name: entry.kind for entry in roster(config.topology)}
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
+        self._databases = Databases(config, self._bdc)
         self._version = self._bdc.config_version()
         self._versions: dict[str, int] = {}
         self._container = KpContainer(config, self._bdc)
@@ -133,7 +135,10 @@ class Platform:
     async def status(self) -> dict[str, Any]:
         """Readiness, database health, and every actor with name, kind, pid, node, state and restarts."""
         workers = dict.fromkeys(sorted(self._container.workers), "KpWorker")
-        found = await asyncio.gather(*(self._actor_status(*item) for item in {**self._kinds, **workers}.items()))
+        found, databases = await asyncio.gather(
+            asyncio.gather(*(self._actor_status(*item) for item in {**self._kinds, **workers}.items())),
+            self._databases.health(),
+        )
         actors = found[: len(self._kinds)]
         platform = {
             "name": "platform", "kind": "Platform", "pid": os.getpid(), "node": "head", "state": "running", "restarts": 0,
@@ -142,7 +147,7 @@ class Platform:
         return {
             "ready": is_started and all(actor["state"] == "running" for actor in actors),
             "modules": list(self._config.modules),
-            "databases": {"bdc": await asyncio.to_thread(self._bdc_health), "bdtr": self._bdtr_health(actors)},
+            "databases": databases,
             "config_version": self._version,
             "actors": [platform, *found],
         }
@@ -163,20 +168,6 @@ class Platform:
             self._pids[name] = pid
             self._restarts[name] = self._restarts.get(name, 0) + 1
         return {**entry, "pid": pid, "state": "running", "restarts": self._restarts.get(name, 0), "stats": stats}
-
-    def _bdc_health(self) -> dict[str, Any]:
-        began = time.perf_counter()
-        try:
-            self._bdc.config_version()
-        except SibError as error:
-            return {"state": "failed", "detail": error.message}
-        return {"state": "ok", "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
-
-    @staticmethod
-    def _bdtr_health(actors: list[dict[str, Any]]) -> dict[str, Any]:
-        partitions = [actor for actor in actors if actor["kind"] == "OntologyPartition"]
-        is_ok = all(actor["state"] == "running" for actor in partitions)
-        return {"state": "ok" if is_ok else "failed", "partitions": len(partitions)}
 
     async def samples(self, without: str = "") -> Samples:
         """The metrics of all actors but one."""

@@ -29,6 +29,7 @@ from sofia2.daemon import (
 )
 from sofia2.settings import Settings, check_setting
 from storage.bdc.bdc import open_bdc
+from storage.open import kind_of, open_bdtr
 
 if TYPE_CHECKING:
     from sofia2.apply import Report
@@ -97,6 +98,7 @@ class Launch:
         finally:
             bdc.close()
         config = self.settings.to_platform_config(claim_ports(self.settings.listeners()))
+        _check_bdtr(config, progress)
         for folder in ("bdtr", "bdh"):
             (self.folder.data / folder).mkdir(exist_ok=True, mode=0o700)
         write_private(self.folder.config, config_to_json(config))
@@ -175,6 +177,15 @@ class Launch:
             self._process.kill()
             self._process.wait()
             end_processes(str(self.folder.data))
+
+
+def _check_bdtr(config: PlatformConfig, progress: Progress) -> None:
+    """Open a BDTR on a server once, as the partitions will: here a wrong password or URL can be told at once."""
+    if kind_of(config.bdtr_url) == "sqlite":
+        return
+    progress("opening the real-time database")
+    for partition in config.topology.partitions:
+        open_bdtr(config.partition_url(partition), writer=True).close()
 
 
 def stop_platform(folder: RunFolder) -> bool:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sib.errors import ConfigurationError, StoreError, StoreUnavailableError
 from storage import mysql
 from storage.bdc.models import ConfigCounter
+from storage.bdtr.failures import explained
 
 BUSY_TIMEOUT_MS = 5000
 """How long a writer waits for another process to finish its transaction."""
@@ -103,8 +104,7 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else "all connections are in use"
-        raise StoreUnavailableError(f"The configuration database cannot be used now ({reason}): try again.") from error
+        raise StoreUnavailableError(_unavailable(error)) from error
     except IntegrityError as error:
         # The driver's text may hold the value, which may be a token.
         raise StoreError("The configuration database refused the change: a name is taken or still used.") from error
@@ -112,6 +112,13 @@ def _translated_errors() -> Iterator[None]:
         raise StoreError("A text with half a character (a lone surrogate) cannot be stored or looked up.") from error
     except SQLAlchemyError as error:
         raise StoreError(f"The configuration database refused the operation ({type(error).__name__}).") from error
+
+
+def _unavailable(error: SQLAlchemyError) -> str:
+    if not isinstance(error, DBAPIError):
+        return "The configuration database cannot be used now (all connections are in use): try again."
+    sentence = explained(error.orig, "BDC") or "try again"
+    return f"The configuration database cannot be used now: {sentence} ({error.orig})."
 
 
 def parse_url(url: str) -> URL:

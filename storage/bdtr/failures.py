@@ -94,6 +94,12 @@ _ORACLE = {
 }
 
 
+def explained(original: Any, database: str) -> str | None:
+    """What a failure of a driver means for a database of this name, and what to do; None if we do not know it."""
+    sentence = _meaning(original, _shortened(str(original)))
+    return None if sentence is None else sentence.replace("the BDTR", f"the {database}")
+
+
 def _translated(original: Any, is_lost: bool) -> SibError:
     text = _shortened(str(original))
     sentence = _meaning(original, text)

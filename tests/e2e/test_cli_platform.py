@@ -43,7 +43,11 @@ def test_status_names_endpoints_databases_and_actors(platform):
     answer = platform.answer("status")
     assert (answer["ready"], answer["pid"], answer["endpoints"]) == (True, platform.pid, platform.endpoints)
     assert answer["modules"] == ["sib"]
-    assert {name: health["state"] for name, health in answer["databases"].items()} == {"bdc": "ok", "bdtr": "ok"}
+    assert {name: health["state"] for name, health in answer["databases"].items()} == {
+        "bdc": "ok",
+        "bdtr": "ok",
+        "bdh": "ok",
+    }
     assert sorted(actor["kind"] for actor in answer["actors"]) == KINDS
     assert {actor["state"] for actor in answer["actors"]} == {"running"}
     # The platform's process is the ancestor of all of them.

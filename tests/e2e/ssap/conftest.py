@@ -51,7 +51,8 @@ class Sib:
 
     @property
     def bdc(self):
-        return open_bdc(f"sqlite:///{self.data}/bdc.db")
+        config = json.loads((Path(self.data) / "run" / "config.json").read_text())
+        return open_bdc(config["bdc_url"])
 
     def apply(self, text: str) -> float:
         """Bring the configuration to what the YAML text says; returns when it was written, on the monotonic clock."""

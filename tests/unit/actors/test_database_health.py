@@ -1,0 +1,59 @@
+"""The health of databases: bounded, and a frozen one is asked once only."""
+
+import asyncio
+import threading
+import time
+
+from actors import health
+from actors.health import Probe
+from sib.errors import StoreUnavailableError
+
+
+async def test_a_database_that_answers_is_well():
+    found = await Probe(lambda: None).health()
+    assert found["state"] == "ok"
+    assert found["latency_ms"] >= 0
+
+
+async def test_what_is_wrong_is_told_and_it_recovers():
+    calls = iter([StoreUnavailableError("The database did not answer."), None])
+
+    def ask():
+        error = next(calls)
+        if error:
+            raise error
+
+    probe = Probe(ask)
+    assert await probe.health() == {"state": "failed", "detail": "The database did not answer."}
+    assert (await probe.health())["state"] == "ok"
+
+
+async def test_our_own_fault_shows_no_secret():
+    def ask():
+        raise ValueError("mysql://u:hunter2@host")
+
+    found = await Probe(ask).health()
+    assert found == {"state": "failed", "detail": "it cannot be asked (ValueError)"}
+
+
+async def test_a_frozen_database_is_asked_once_and_holds_up_nobody(monkeypatch):
+    monkeypatch.setattr(health, "ANSWER_S", 0.05)
+    thaws, asked = threading.Event(), []
+
+    def ask():
+        asked.append(1)
+        assert thaws.wait(10)
+
+    probe = Probe(ask)
+    began = time.monotonic()
+    found = await asyncio.gather(*(probe.health() for _ in range(5)))
+    assert time.monotonic() - began < 5
+    assert {each["state"] for each in found} == {"failed"}
+    assert "has not answered for 0 s" in found[0]["detail"]
+    assert (await probe.health())["state"] == "failed"
+    assert len(asked) == 1
+    thaws.set()
+    monkeypatch.setattr(health, "ANSWER_S", 10)
+    assert (await probe.health())["state"] == "ok"
+    assert (await probe.health())["state"] == "ok"
+    assert len(asked) == 2
