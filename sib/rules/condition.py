@@ -34,13 +34,13 @@ def compile_condition(text: str) -> Condition:
         raise ConfigurationError(f"a condition has at most {CONDITION_CHARS_MAX} characters.")
     try:
         parse_expression(text)
-        head = f"from {_STREAM}["
-        rules = parse_rules(f"{head}{text}\n] select ts insert into decided__")
-        problems = check(rules, None, {})
-        if problems:
-            raise CepSyntaxError(problems)
+        rules = parse_rules(f"from {_STREAM}[{text}\n] select ts insert into decided__")
     except CepSyntaxError as error:
         raise ConfigurationError(f"the condition {text[:80]!r} cannot be read: {error}") from None
+    problems = check(rules, None, {})
+    if problems:
+        found = "; ".join(problem.message for problem in problems)
+        raise ConfigurationError(f"the condition {text[:80]!r} cannot be used: {found}")
     layout = Builder.of(None, None).layout(_STREAM)
     bound = Bound("e", layout)
     scope = Scope(rules[0], Limits(), lambda _: None, current=bound)
