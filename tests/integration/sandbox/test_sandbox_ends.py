@@ -382,3 +382,20 @@ def test_check_tells_the_level():
 def test_run_and_check_import_no_ray(tmp_path):
     program = "import sys; from sofia2.sandbox import main; main(['check']); assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("level", ["3", "2"])
+def test_the_client_of_kps_is_there_and_says_that_nobody_answers(tmp_path, level):
+    file = tmp_path / "program.py"
+    file.write_text(
+        "import asyncio, sofia2\n"
+        "async def main():\n"
+        "    try:\n"
+        "        async with sofia2.KP() as kp:\n"
+        "            pass\n"
+        "    except sofia2.RefusedError as error:\n"
+        "        print(error.code)\n"
+        "asyncio.run(main())\n"
+    )
+    done = cli("run", "--level", level, str(file))
+    assert (done.stdout, done.returncode) == ("sandbox.program_error\n", 0), done.stderr
