@@ -144,6 +144,22 @@ def test_text_never_breaks_out(queries, text):
     assert set(manifest.asked) <= {"S"}
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "nvl(measure, 0)", "concat(assetId, 'x')", "percentile(measure, 0.5)", "percentile_approx(measure, 0.5)",
+        "collect_list(assetId)", "collect_set(assetId)", "size(geometry.coordinates)", "if(measure > 3, 1, 2)",
+        "regexp_extract(assetId, 'a(.)', 1)", "split(assetId, '_')[0]", "to_date('2026-01-01')",
+        "datediff('2026-01-02', '2026-01-01')", "date_add('2026-01-01', 1)", "from_unixtime(5)", "instr(assetId, 'a')",
+        "date_format(contextdata.timestamp, 'yyyy-MM-dd HH')", "current_timestamp()", "get_json_object(_raw, '$.a')",
+        "array_contains(geometry.coordinates, 1)", "stddev_pop(measure)", "ntile(4) over (order by _id)", "md5(assetId)",
+        "months_between('2026-01-01', '2026-02-01')", "assetId rlike 'a'", "cast('1' as bigint)", "round(measure, 1)",
+    ],
+)  # fmt: skip
+def test_functions_of_hive(queries, expression):
+    assert len(queries.run(f"select {expression} as x from S").rows) <= 1
+
+
 def test_the_right_is_asked_for_each_time(queries):
     text = "select count(*) from T"
     assert queries.run(text).rows == [(0,)]
