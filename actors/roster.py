@@ -40,7 +40,7 @@ def roster(topology: Topology) -> Iterator[Entry]:
     for name in topology.serve_gateways:
         yield Entry(name, "actors.gateway.relay:GatewayRelay", is_async=True)
     for name in topology.cep_shards:
-        yield Entry(name, "actors.cep:CepShard")
+        yield Entry(name, "actors.cep:CepShard", is_async=True)
     for name in topology.rule_runners:
         yield Entry(name, "actors.rules:RuleRunner", is_async=True)
     for name in topology.process_runners:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson import json_util
 
+from actors.gateway.notifier import CEP
 from actors.operations import Operations, Origin, named, read_text
 from actors.runtime import Ref
 from actors.sessions import JoinRefused, JoinRequest
@@ -20,6 +21,7 @@ from sib.errors import (
     AuthenticationError,
     AuthorizationError,
     LimitError,
+    NotConfiguredError,
     NotFoundError,
     SibError,
     UnsupportedError,
@@ -146,8 +148,12 @@ class Router(Operations):
     async def _subscribe(self, request: Request, subscribe: ops.Subscribe, origin: Origin) -> Answer:
         core = self._core
         lease = await self.lease(request, origin)
-        ontology, condition = await self._condition(subscribe, request.ontology)
-        self._authorize("SUBSCRIBE", ontology, lease)
+        if subscribe.query_type is QueryType.CEP:
+            ontology = self._output(subscribe.query, lease)
+            condition: dict[str, Any] = {}
+        else:
+            ontology, condition = await self._condition(subscribe, request.ontology)
+            self._authorize("SUBSCRIBE", ontology, lease)
         subscription_id = str(uuid.uuid4())
         is_ciphered = origin.slot is not None and origin.slot.cipher_key is not None
         record = SubscriptionRecord(
@@ -178,6 +184,22 @@ class Router(Operations):
         if origin.slot is not None:
             origin.slot.then = subscription_id
         return Answer(Text(subscription_id))
+
+    def _output(self, name: str, lease: HeldLease) -> str:
+        """What a subscription to the outputs of CEP rules is kept under.
+
+        Raises:
+            NotConfiguredError: the module script is off. NotFoundError: no rule puts out anything of this name.
+            AuthorizationError: the user neither owns such a rule nor may QUERY what it reads.
+        """
+        core, output = self._core, name.strip().casefold()
+        if not core.has_cep:
+            raise NotConfiguredError("CEP is not configured on this platform: its module script is off")
+        if not core.has_output(output):
+            raise NotFoundError(f"no active CEP rule has {name.strip()!r} in its Insert Into: check the name")
+        if not lease.is_administrator and not core.may_hear(output, lease.user, lease.rights):
+            raise AuthorizationError(f"the user may not QUERY the ontologies behind the CEP output {name.strip()!r}")
+        return f"{CEP}{output}"
 
     async def _condition(self, subscribe: ops.Subscribe, ontology: str | None) -> tuple[str, dict[str, Any]]:
         if is_empty(subscribe.query) and subscribe.query_type is not QueryType.SIB_DEFINED:

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from actors.clients import PartitionClient, SessionClient
 from actors.config import PlatformConfig
@@ -15,7 +17,7 @@ from actors.feed import subscriber_of
 from actors.gateway.channel import Channel
 from actors.gateway.commands import Commands
 from actors.gateway.logins import Logins
-from actors.gateway.notifier import Inbox, LocalSubscription, Notifier
+from actors.gateway.notifier import CEP, Inbox, LocalSubscription, Notifier
 from actors.metrics import GatewayMetrics, Samples
 from actors.operations import OperationsCore
 from actors.router import Router
@@ -26,7 +28,7 @@ from sib.errors import AuthenticationError, NotFoundError, SibError, StoreUnavai
 from sib.sessions import touch_lag_s
 from sib.ssap.answers import InsertAnswerTemplate
 from sib.ssap.envelope import Request
-from sib.ssap.messages import Dialect
+from sib.ssap.messages import Dialect, QueryType
 from sib.ssap.operations import Join
 from storage.bdc.records import SubscriptionRecord
 
@@ -87,6 +89,8 @@ class GatewayCore(OperationsCore):
         self.metrics = GatewayMetrics(kind)
         self.leases: dict[str, HeldLease] = {}
         self._cipher_keys = self.bdc.cipher_keys()
+        self.has_cep = "script" in config.modules
+        self._cep_outputs = self.bdc.cep_outputs() if self.has_cep else {}
         self.paused: set[Channel] = set()
         self.channels = 0
         self.sessions = SessionClient(name, config)
@@ -197,6 +201,7 @@ class GatewayCore(OperationsCore):
             record.ms_refresh,
             cipher_key=cipher_key if record.ciphered else None,
             endpoint=record.endpoint or None,
+            output=record.query_text if record.query_type == QueryType.CEP else None,
             client=client,
             is_announced=is_announced,
         )
@@ -238,6 +243,28 @@ class GatewayCore(OperationsCore):
     def end_subscription(self, subscription_id: str) -> None:
         self.notifier.remove(subscription_id)
         self._stop_callback(subscription_id)
+
+    def may_hear(self, output: str, user: str, rights: Mapping[str, Rights]) -> bool:
+        """Whether a user may be told what CEP rules put out under this name (in lower case).
+
+        He may if he owns such a rule, or may QUERY every ontology that it reads.
+        """
+        return any(
+            owner == user or all(Rights.QUERY in rights.get(name, Rights.NONE) for name in read)
+            for owner, read in self._cep_outputs.get(output, ())
+        )
+
+    def has_output(self, output: str) -> bool:
+        """Whether an active CEP rule puts out something under this name (in lower case)."""
+        return output in self._cep_outputs
+
+    def put_outputs(self, outputs: Sequence[Mapping[str, Any]]) -> None:
+        """What CEP rules have put out, for the subscriptions of this gateway."""
+        rows: dict[str, list[bytes]] = {}
+        for output in outputs:
+            rows.setdefault(f"{CEP}{output['stream'].casefold()}", []).append(orjson.dumps(output["data"]))
+        for name, data in rows.items():
+            self.notifier.tell(name, data)
 
     async def kp_owner(self, kp: str) -> str | None:
         """The owner of a KP, None if there is no such KP."""
@@ -324,6 +351,8 @@ class GatewayCore(OperationsCore):
         """Take over the newest configuration; every session is asked again at its next request."""
         if await self.catalog.refresh_aside():
             self._cipher_keys = await asyncio.to_thread(self.bdc.cipher_keys)
+            if self.has_cep:
+                self._cep_outputs = await asyncio.to_thread(self.bdc.cep_outputs)
             self._take_login_limits()
             self._renew_leases()
         return self.catalog.version
@@ -354,7 +383,8 @@ class GatewayCore(OperationsCore):
         rights = {name: Rights(value) for name, value in renewed.rights.items()}
         active = {name for name, record in self.catalog.ontologies.items() if record.active}
         readable = {name for name, right in rights.items() if Rights.QUERY in right and name in active}
-        self.notifier.mute_except(session_key, readable)
+        heard = {f"{CEP}{output}" for output in self._cep_outputs if self.may_hear(output, renewed.user, rights)}
+        self.notifier.mute_except(session_key, readable | heard)
 
     async def restore(self) -> None:
         """After a start: the subscriptions of the sessions that last spoke here."""

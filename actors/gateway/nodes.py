@@ -117,6 +117,9 @@ class GatewayActor:
     async def indicate(self, partition: str, announcement: Announcement) -> None:
         self._core.put_announcement(partition, announcement)
 
+    async def cep_outputs(self, outputs: list[dict[str, Any]]) -> None:
+        self._core.put_outputs(outputs)
+
     async def forget(self, session_keys: list[str]) -> None:
         self._core.forget(session_keys)
 

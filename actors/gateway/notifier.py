@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Any
 
 from actors.feed import Announcement, Indication
 from sib.errors import StoreUnavailableError
-from sib.ssap.answers import Rows, format_indication, format_indication_rest
+from sib.ssap.answers import Rows, format_cep_indication, format_indication, format_indication_rest
 from sib.ssap.cipher import encipher
 from sib.ssap.messages import Dialect
 
+CEP = "cep:"
+"""Before the name of an output of CEP rules where other subscriptions have their ontology."""
 ROWS_PER_INDICATION_MAX = 1000
 """Instances in one INDICATION; more make further INDICATIONs."""
 ROWS_COLLECTED_MAX = 10_000
@@ -92,7 +94,7 @@ class LocalSubscription:
 
     __slots__ = (
         "cipher_key", "client", "dialect", "endpoint", "flushed", "id", "is_announced", "is_muted", "last_at_s", "ms_refresh",
-        "ontology", "pending", "session_key", "timer",
+        "ontology", "output", "pending", "session_key", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -107,8 +109,11 @@ class LocalSubscription:
         endpoint: str | None = None,
         client: str = "",
         is_announced: bool = True,
+        output: str | None = None,
     ) -> None:
         self.client = client
+        self.output = output
+        """The output of CEP rules that it is about, as the SUBSCRIBE named it; None for an ontology."""
         self.id, self.session_key, self.ontology, self.dialect = id_, session_key, ontology, dialect
         self.ms_refresh, self.cipher_key, self.endpoint = ms_refresh, cipher_key, endpoint
         self.is_announced = is_announced
@@ -271,6 +276,11 @@ class Notifier:
                 waits.append(subscription.flushed)
         return _all(waits) if waits else None
 
+    def tell(self, ontology: str, rows: Sequence[bytes]) -> Awaitable[None] | None:
+        """Send every subscription of this ontology (here: an output of CEP rules) JSON values, one after the other."""
+        ids = [subscription.id for subscription in self._subscriptions.values() if subscription.ontology == ontology]
+        return self.apply(0, [Indication(ontology, row.decode(), row, ids) for row in rows]) if ids else None
+
     def _keep_early(
         self, subscription_id: str, ontology: str, legacy: str | None, one: bytes | None
     ) -> Awaitable[None] | None:
@@ -301,7 +311,8 @@ class Notifier:
         if not rows:
             return []
         subscription.last_at_s = self._clock()
-        size = 1 if not subscription.ms_refresh else ROWS_PER_INDICATION_MAX
+        is_single = not subscription.ms_refresh or subscription.output is not None
+        size = 1 if is_single else ROWS_PER_INDICATION_MAX
         waits: list[Awaitable[None]] = []
         for start in range(0, len(rows), size):
             payload = self._format(subscription, rows[start : start + size])
@@ -329,15 +340,24 @@ class Notifier:
 
     @staticmethod
     def _format(subscription: LocalSubscription, rows: list[Any]) -> bytes:
+        if subscription.output is not None:
+            data = rows[0] if isinstance(rows[0], bytes) else rows[0].encode()
+            payload = format_cep_indication(
+                subscription.id, subscription.session_key, subscription.output, subscription.dialect, data
+            )
+            return _ciphered(subscription, payload)
         is_one = subscription.dialect is Dialect.ONE
         printed = Rows(one=b"[" + b",".join(rows) + b"]") if is_one else Rows(legacy=f"[ {' , '.join(rows)}]")
         head = subscription.id, subscription.session_key, subscription.ontology
         if subscription.endpoint is not None:
             return format_indication_rest(*head, printed, is_one=is_one)
-        payload = format_indication(*head, subscription.dialect, printed)
-        if subscription.cipher_key is not None:
-            return encipher(payload.decode(), subscription.cipher_key).encode()
+        return _ciphered(subscription, format_indication(*head, subscription.dialect, printed))
+
+
+def _ciphered(subscription: LocalSubscription, payload: bytes) -> bytes:
+    if subscription.cipher_key is None:
         return payload
+    return encipher(payload.decode(), subscription.cipher_key).encode()
 
 
 def _settle(subscription: LocalSubscription, waits: list[Awaitable[None]]) -> None:

@@ -75,6 +75,9 @@ class GatewayRelay:
     async def indicate(self, partition: str, announcement: Announcement) -> None:
         self._put(None, "indicate", partition, announcement)
 
+    async def cep_outputs(self, outputs: list[dict[str, Any]]) -> None:
+        self._put(None, "cep_outputs", outputs)
+
     async def forget(self, session_keys: list[str]) -> None:
         self._put(None, "forget", session_keys)
 

@@ -105,6 +105,8 @@ class Deployment:
     """Ontology that is read as a table, to the owner of the rule that reads it."""
     fresh: list[str] = field(default_factory=list)
     """Rules that start empty."""
+    sources: Any = None
+    """What it was made of, to see whether anything changed."""
 
 
 def deploy(

@@ -198,6 +198,19 @@ def format_command_indication(subscription_id: str, dialect: Dialect, command: C
     return _frame(subscription_id, None, None, MessageType.INDICATION, dialect, data_json(data, dialect))
 
 
+def format_cep_indication(
+    subscription_id: str, session_key: str | None, output: str, dialect: Dialect, data: bytes
+) -> bytes:
+    """The INDICATION of an output of a CEP rule: ``output`` as the SUBSCRIBE named it, ``data`` as JSON.
+
+    Source: about.sofia2.com/2014/08/13/definicion-de-reglas-cep-ejemplos (a capture): the body is no return body.
+    """
+    body = b'{"Subscription":%b,"inEvents":%b}' % (orjson.dumps(f"{output}-{subscription_id}"), data)
+    if dialect is Dialect.STRING:
+        body = orjson.dumps(body.decode())
+    return _enveloped(subscription_id, session_key, None, b"RESPONSE", MessageType.INDICATION, dialect, body)
+
+
 @dataclass(frozen=True, slots=True)
 class InsertAnswerTemplate:
     """The answer to every accepted INSERT without messageId of one session: ``head + 24 hex digits + tail``."""
@@ -279,13 +292,24 @@ def _frame(
         code = error_code(error, dialect).encode()
         direction = b"ERROR"
         outcome = b'"ok":false,"error":%b,"errorCode":"%b"}' % (_json_string(error_text(error)), code)
-    body = b'"data":%b,%b' % (data, outcome)
+    body = b'{"data":%b,%b' % (data, outcome)
     if dialect is Dialect.ONE:
-        body = b'{"@type":"SSAPBodyReturnMessage","version":"ONE","contentType":null,%b,"version":"ONE"}' % body
-    elif dialect is Dialect.OBJECT:
-        body = b"{%b}" % body
-    else:
-        body = orjson.dumps("{" + body.decode()) + b"}"
+        body = b'{"@type":"SSAPBodyReturnMessage","version":"ONE","contentType":null,%b' % body[1:]
+    elif dialect is Dialect.STRING:
+        body = orjson.dumps(body.decode())
+    return _enveloped(message_id, session_key, ontology, direction, message_type, dialect, body)
+
+
+def _enveloped(
+    message_id: Any,
+    session_key: str | None,
+    ontology: str | None,
+    direction: bytes,
+    message_type: MessageType,
+    dialect: Dialect,
+    body: bytes,
+) -> bytes:
+    """A frame around a whole body."""
     frame = b'{"messageId":%b,"sessionKey":%b,"ontology":%b,"direction":"%b","messageType":"%b","body":%b' % (
         orjson.dumps(message_id),
         _json_string(session_key),
@@ -294,7 +318,7 @@ def _frame(
         message_type.encode(),
         body,
     )
-    return frame if dialect is Dialect.ONE else frame.replace(b"'", b"\\u0027")
+    return frame + b',"version":"ONE"}' if dialect is Dialect.ONE else (frame + b"}").replace(b"'", b"\\u0027")
 
 
 def _json_string(text: str | None) -> bytes:

@@ -151,6 +151,13 @@ class Bdc:
         """See ``Identities.cipher_keys``."""
         return self._identities.cipher_keys()
 
+    def cep_outputs(self) -> dict[str, list[tuple[str, frozenset[str]]]]:
+        """See ``storage.bdc.cep.outputs``."""
+        from storage.bdc.cep import outputs
+
+        with self.read() as configuration:
+            return outputs(configuration)
+
     def owner_of(self, kp: str) -> str:
         """See ``Identities.owner_of``."""
         return self._identities.owner_of(kp)

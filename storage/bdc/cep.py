@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from sib.cep.definitions import CepEvent, CepRule
+from sib.cep.definitions import CepEvent, CepRule, streams_of
+from sib.errors import SibError
 from storage.bdc.cep_models import CepEventRow, CepRuleRow, CepSnapshot
 from storage.bdc.configuration import Configuration
 from storage.bdc.engine import Database
@@ -97,6 +98,22 @@ class CepRuleRepository:
         """Delete a rule. Idempotent."""
         if self._configuration.connection.execute(delete(CepRuleRow).where(CepRuleRow.name == name)).rowcount:
             self._configuration.is_changed = True
+
+
+def outputs(configuration: Configuration) -> dict[str, list[tuple[str, frozenset[str]]]]:
+    """What active rules put out: by target, in lower case, the owner of each such rule and the ontologies that it reads."""
+    ontology_of = {event.name.casefold(): event.ontology for event in configuration.cep_events.all()}
+    found: dict[str, list[tuple[str, frozenset[str]]]] = {}
+    for rule in configuration.cep_rules.all():
+        if not rule.active:
+            continue
+        try:
+            parsed = rule.parse()
+        except (SibError, ValueError):  # of an older version's making: it does not run either
+            continue
+        read = frozenset(ontology_of[stream] for stream in streams_of(parsed) if stream in ontology_of)
+        found.setdefault(parsed.target.casefold(), []).append((rule.owner, read))
+    return found
 
 
 class CepStore:

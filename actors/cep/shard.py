@@ -1,0 +1,354 @@
+"""CepShard: the CEP rules of one actor, over the changes that the partitions announce.
+
+Outputs first, then the snapshot, then the acknowledgement: whatever dies in between, the partitions tell again what the last
+snapshot has not seen, and what comes out again has the same ids. While it replays, the wall clock stands still for the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import bson
+import orjson
+
+from actors import logs
+from actors.cep.delivery import Delivered, Delivery
+from actors.config import PlatformConfig
+from actors.feed import Announcement, Event
+from actors.inside import Inside
+from actors.rules.feed import RuleFeed
+from sib.access import Rights, rights_of
+from sib.cep.definitions import CepRule, Deployment, deploy
+from sib.cep.engine import IncomingEvent
+from sib.cep.errors import CepSnapshotError
+from sib.cep.events import EventDefinition
+from sib.cep.output import Output
+from sib.cep.tables import TABLE_ROWS_MAX, Row
+from sib.errors import SibError
+from sib.placement import place
+from sib.query import plan as plans
+from sib.rules.trigger import HOPS_MAX, hops_of
+from storage.bdc.bdc import utc_now
+from storage.bdc.records import UserRecord
+
+log = logging.getLogger("sofia2.cep")
+
+SNAPSHOT_S = 1.0
+SNAPSHOT_SHARE = 10
+"""A snapshot that takes long is taken seldom: at most a tenth of the time goes into it."""
+WAITING_MAX = 20_000
+"""Changes that wait; beyond it no further page of the change log is read."""
+TABLES_S = 5.0
+"""How often the ontologies that rules read as tables are read again."""
+TABLE_TIME_LIMIT_S = 10.0
+STATE_BYTES_MAX = 256 << 20
+"""A larger state is not kept: after a crash such rules start from the last one that was."""
+
+
+class CepShard:
+    """The rules that are placed on one actor. An async actor; one batch at a time goes through the engine."""
+
+    def __init__(self, name: str, config: PlatformConfig) -> None:
+        logs.configure(config.data, name)
+        self._name, self._config = name, config
+        self._inside = Inside(name, config)
+        self._bdc = self._inside.core.bdc
+        self._loop = asyncio.get_event_loop()
+        self._feed = RuleFeed(name, config.topology, self._take, lambda: self._waiting)
+        self._delivery = Delivery(self._inside, config, has_scripts=lambda: self._has_scripts)
+        self._has_scripts = False
+        self._deployment: Deployment | None = None
+        self._positions: dict[str, int] = {}
+        self._unacknowledged: list[asyncio.Future[None]] = []
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._is_live = False
+        self._snapshot_at_s = self._snapshot_took_s = 0.0
+        self._tables_at_s = 0.0
+        self._counts = {"events": 0, "outputs": 0, "circles": 0, "snapshots": 0}
+        self._started = self._loop.create_task(self._start())
+
+    async def _start(self) -> None:
+        kept = await asyncio.to_thread(self._bdc.cep.load, self._name)
+        snapshot = None
+        if kept is not None:
+            self._positions, state = kept
+            snapshot = _unpacked(state)
+        await self._take_over(snapshot)
+        self._feed.start()
+        self._ticking = self._loop.create_task(self._go_live())
+
+    async def _go_live(self) -> None:
+        """The clock counts for the rules once every partition has told what it had to tell."""
+        while not self._is_live:
+            try:
+                await self._feed.is_watching()
+                async with self._turn:
+                    self._is_live = True
+            except SibError as error:
+                log.debug("not every partition answers: %s", error)
+                await asyncio.sleep(0.2)
+
+    # ------------------------------------------------------------------ configuration
+
+    async def reload(self) -> int:
+        """Take over the newest configuration: events, rules, rights. Returns its version."""
+        await asyncio.shield(self._started)
+        version = await self._inside.reload()
+        async with self._turn:
+            await self._take_over(None)
+        await self._feed.is_watching()
+        return version
+
+    async def _take_over(self, snapshot: Mapping[str, Any] | None) -> None:
+        rules, events, users, has_scripts = await asyncio.to_thread(self._read)
+        self._has_scripts = has_scripts
+        sources = rules, events, users, dict(self._inside.core.catalog.ontologies)
+        before = self._deployment
+        if before is not None:
+            if before.sources == sources:
+                return
+            snapshot = before.engine.snapshot()
+        refuse = self._judge(users)
+        tables: dict[tuple[str, str], list[Row]] = {}
+
+        def rows(ontology: str, owner: str) -> list[Row]:
+            return tables.get((ontology, owner), [])
+
+        try:
+            deployment = self._deploy(rules, events, refuse, rows, snapshot)
+        except CepSnapshotError as error:
+            log.error("the state of the CEP rules cannot be used, they start anew: %s", error.message)
+            deployment = self._deploy(rules, events, refuse, rows, None)
+        deployment.sources = sources
+        for name, reason in deployment.broken.items():
+            log.error("the CEP rule %s is not run: %s", name, reason)
+        self._deployment = deployment
+        await self._read_tables()
+        self._feed.watch(deployment.events)
+
+    def _deploy(
+        self,
+        rules: Sequence[CepRule],
+        events: Sequence[Any],
+        refuse: Callable[[CepRule, Sequence[str]], str | None],
+        rows: Callable[[str, str], list[Row]],
+        snapshot: Mapping[str, Any] | None,
+    ) -> Deployment:
+        catalog = self._inside.core.catalog
+        return deploy(
+            rules,
+            events,
+            ontology=catalog.ontology,
+            ontologies=catalog.ontologies,
+            refuse=refuse,
+            rows=rows,
+            snapshot=snapshot,
+        )
+
+    def _read(self) -> tuple[list[CepRule], list[Any], dict[str, UserRecord], bool]:
+        with self._bdc.read() as configuration:
+            rules = [rule for rule in configuration.cep_rules.all() if rule.active]
+            has_scripts = any(rule.active and rule.type == "cep" for rule in configuration.rules.all())
+            users = {user.name: user for user in configuration.users.all()}
+            events = configuration.cep_events.all()
+        return rules if self._is_ours() else [], events, users, has_scripts
+
+    def _is_ours(self) -> bool:
+        """Rules read each other's outputs, so all of them run on one shard; the others stand by for its loss."""
+        return place("cep", self._config.topology.cep_shards) == self._name
+
+    def _judge(self, users: Mapping[str, UserRecord]) -> Callable[[CepRule, Sequence[str]], str | None]:
+        ontologies = self._inside.core.catalog.ontologies
+
+        def refuse(rule: CepRule, read: Sequence[str]) -> str | None:
+            owner = users.get(rule.owner)
+            if owner is None or not owner.active:
+                return f"its owner {rule.owner!r} is not active"
+            for name in read:
+                record = ontologies[name]
+                rights = rights_of(
+                    owner.name,
+                    owner.role,
+                    owner=record.owner,
+                    is_public=record.public,
+                    permission=record.permissions.get(owner.name),
+                )
+                if Rights.QUERY not in rights:
+                    return f"its owner {rule.owner!r} may not QUERY the ontology {name!r}"
+            return None
+
+        return refuse
+
+    async def _read_tables(self) -> None:
+        """The rows of the ontologies that rules read as tables, as of now."""
+        deployment = self._deployment
+        self._tables_at_s = time.monotonic()
+        if deployment is None:
+            return
+        for name in deployment.tables:
+            plan = plans.Find(name, {})
+            arguments = plan, True, TABLE_ROWS_MAX, TABLE_TIME_LIMIT_S
+            try:
+                _, found, _ = await self._inside.core.queries.run("run", *arguments)
+                root = self._inside.core.catalog.ontology(name).root
+                rows = [_row(document, root) for document in orjson.loads(found or b"[]")]
+                deployment.engine.replace_table(name, rows)
+            except SibError as error:
+                log.warning("the table %s of CEP rules stays as it is: %s", name, error.message)
+
+    # ------------------------------------------------------------------ events
+
+    def events(self, partition: str, announcement: Announcement) -> None:
+        """What changed in a partition."""
+        self._feed.put(partition, announcement)
+
+    async def _take(self, partition: str, events: list[Event]) -> Awaitable[None] | None:
+        """Run the rules over the changes of one announcement; the awaitable ends when a snapshot has seen them."""
+        self._waiting += len(events)
+        try:
+            async with self._turn:
+                position = self._positions.get(partition, -1)
+                new = [event for event in events if event.seq > position]
+                if not new:
+                    return None
+                hops, incoming = self._incoming(new)
+                now_ms = time.time_ns() // 1_000_000 if self._is_live else None
+                assert self._deployment is not None
+                outputs = self._deployment.engine.send_batch(incoming, source=partition, now_ms=now_ms)
+                self._positions[partition] = new[-1].seq
+                self._counts["events"] += len(incoming)
+                await self._deliver(outputs, hops)
+                seen: asyncio.Future[None] = self._loop.create_future()
+                self._unacknowledged.append(seen)
+                return seen
+        finally:
+            self._waiting -= len(events)
+
+    def _incoming(self, events: Sequence[Event]) -> tuple[int, list[IncomingEvent]]:
+        assert self._deployment is not None
+        incoming: list[IncomingEvent] = []
+        hops_max = 0
+        for event in events:
+            definitions = self._deployment.events.get(event.ontology)
+            if not definitions:
+                continue
+            document = bson.decode(event.document)
+            hops = hops_of(document.get("contextData", {}).get("session_key"))
+            if hops >= HOPS_MAX:
+                self._counts["circles"] += 1
+                log.error("rules that feed each other through %s: %d hops, the event is left out", event.ontology, hops)
+                continue
+            hops_max = max(hops_max, hops)
+            incoming += [_event(definition, document) for definition in definitions]
+        return hops_max + 1, incoming
+
+    async def _deliver(self, outputs: Sequence[Output], hops: int) -> None:
+        assert self._deployment is not None
+        rules = self._deployment.rules
+        self._counts["outputs"] += len(outputs)
+        await self._delivery.deliver(
+            [Delivered(output, rules[str(output.rule)].owner, hops) for output in outputs if str(output.rule) in rules]
+        )
+
+    # ------------------------------------------------------------------ upkeep
+
+    async def tick(self) -> None:
+        """Upkeep, about once a second: the wall clock for the rules, tables, and a snapshot if anything happened."""
+        await asyncio.shield(self._started)
+        async with self._turn:
+            deployment = self._deployment
+            if deployment is None:
+                return
+            if self._is_live and not self._waiting and self._feed.is_caught_up:
+                await self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000), 1)
+            if deployment.tables and time.monotonic() - self._tables_at_s > TABLES_S:
+                await self._read_tables()
+            pause_s = max(SNAPSHOT_S, SNAPSHOT_SHARE * self._snapshot_took_s)
+            if self._unacknowledged and time.monotonic() - self._snapshot_at_s >= pause_s:
+                await self._take_snapshot()
+
+    async def _take_snapshot(self) -> None:
+        """Keep the state; what it has seen counts as done."""
+        assert self._deployment is not None
+        began = time.monotonic()
+        seen, self._unacknowledged = self._unacknowledged, []
+        state = _packed(self._deployment.engine.snapshot())
+        if len(state) > STATE_BYTES_MAX:
+            log.error("the state of the CEP rules has %d bytes and is not kept: lower their bounds", len(state))
+        else:
+            try:
+                await asyncio.to_thread(self._bdc.cep.save, self._name, dict(self._positions), state, utc_now())
+                self._counts["snapshots"] += 1
+            except SibError as error:
+                log.warning("the state of the CEP rules is kept later: %s", error.message)
+                self._unacknowledged = seen + self._unacknowledged
+                return
+        for future in seen:
+            if not future.done():
+                future.set_result(None)
+        self._snapshot_at_s = time.monotonic()
+        self._snapshot_took_s = self._snapshot_at_s - began
+
+    # ------------------------------------------------------------------ answers
+
+    def rules(self) -> dict[str, Any]:
+        """How each rule is doing: what it holds and has dropped at its bounds, or why it does not run."""
+        if self._deployment is None:
+            return {}
+        counters = self._deployment.engine.counters()
+        running = {name: {"state": "running", **counters.get(name, {})} for name in self._deployment.rules}
+        return {
+            **running,
+            **{name: {"state": "refused", "reason": why} for name, why in self._deployment.broken.items()},
+        }
+
+    async def stats(self) -> dict[str, Any]:
+        """The process and what its rules have done."""
+        await asyncio.shield(self._started)
+        deployment = self._deployment
+        return {
+            "pid": os.getpid(),
+            "version": self._inside.core.catalog.version,
+            "rules": len(deployment.rules) if deployment else 0,
+            "broken": len(deployment.broken) if deployment else 0,
+            "is_live": self._is_live,
+            "waiting": self._waiting,
+            **self._counts,
+            **self._delivery.counts,
+        }
+
+
+def _event(definition: EventDefinition, document: Mapping[str, Any]) -> IncomingEvent:
+    inserted = document.get("contextData", {}).get("timestamp")
+    inserted_ms = round((inserted - _EPOCH).total_seconds() * 1000) if inserted is not None else 0
+    return definition.event(document, inserted_ms)
+
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def _row(document: dict[str, Any], root: str | None) -> Row:
+    if root is not None and isinstance(document.get(root), dict):
+        return {**document[root], "_id": document.get("_id")}
+    return {key: value for key, value in document.items() if key != "contextData"}
+
+
+def _packed(state: Mapping[str, Any]) -> bytes:
+    return zlib.compress(orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS), 1)
+
+
+def _unpacked(state: bytes) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = orjson.loads(zlib.decompress(state))
+        return value
+    except (zlib.error, orjson.JSONDecodeError):
+        log.error("the state of the CEP rules is damaged, they start anew")
+        return None
