@@ -64,12 +64,12 @@ class Limits:
     rules_queries_per_minute: int = 60_000
     rules_http_per_minute: int = 600
     rules_mails_per_minute: int = 60
-    mail_host: str = ""
+    mail_host: str | None = None
     mail_port: int = 587
     mail_security: str = "starttls"
-    mail_user: str = ""
-    mail_password_file: str = ""
-    mail_sender: str = ""
+    mail_user: str | None = None
+    mail_password_file: str | None = None
+    mail_sender: str | None = None
 
 
 @dataclass(frozen=True)

@@ -223,14 +223,14 @@ TABLE: tuple[Setting, ...] = (
     _limit("rules.queries_per_minute", "rules_queries_per_minute", "Queries of one rule.", is_hot=True),
     _limit("rules.http_per_minute", "rules_http_per_minute", "HTTP requests of one rule.", is_hot=True, minimum=0),
     _limit("rules.mails_per_minute", "rules_mails_per_minute", "Mails of one rule.", is_hot=True, minimum=0),
-    Setting("mail.host", "text", "", "The SMTP server for mail of scripts.", is_hot=True, limit="mail_host"),
+    Setting("mail.host", "text", None, "The SMTP server for mail of scripts.", is_hot=True, limit="mail_host"),
     Setting("mail.port", "integer", 587, "Its port.", is_hot=True, limit="mail_port", minimum=1, maximum=65_535),
     Setting("mail.security", "text", "starttls", "starttls, tls or none.", is_hot=True, limit="mail_security"),
-    Setting("mail.user", "text", "", "The user to log in as; none: no login.", is_hot=True, limit="mail_user"),
+    Setting("mail.user", "text", None, "The user to log in as; none: no login.", is_hot=True, limit="mail_user"),
     Setting(
-        "mail.password_file", "path", "", "A file that holds the password.", is_hot=True, limit="mail_password_file"
+        "mail.password_file", "path", None, "A file that holds the password.", is_hot=True, limit="mail_password_file"
     ),
-    Setting("mail.sender", "text", "", "The address that mail comes from.", is_hot=True, limit="mail_sender"),
+    Setting("mail.sender", "text", None, "The address that mail comes from.", is_hot=True, limit="mail_sender"),
     _limit(
         "mqtt.session_expiry_s",
         "mqtt_session_expiry_s",

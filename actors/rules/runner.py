@@ -161,7 +161,7 @@ class RuleRunner:
 
     def _mail(self) -> MailServer:
         names = ("host", "port", "security", "user", "password_file", "sender")
-        return MailServer(*(self._setting(f"mail.{name}") for name in names))
+        return MailServer(*(self._setting(f"mail.{name}") or "" for name in names))
 
     # ------------------------------------------------------------------ what triggers rules
 
