@@ -75,7 +75,7 @@ def table(
         StoreUnavailableError: a database or file system does not answer.
     """
     needed = _times(since, until)
-    with _open(data, user) as history:
+    with open_history(data, user) as history:
         condition = None if where is None else read_condition(where, history.ontology(ontology))
         return history.queries.table(
             ontology, needed=needed, condition=condition, columns=columns, time_limit_s=TIME_LIMIT_S
@@ -101,7 +101,7 @@ def dataset(
     from sofia2.bdh_source import HistorySource
 
     needed = _times(since, until)
-    with _open(data, user) as history:
+    with open_history(data, user) as history:
         compiled = history.ontology(ontology)
         wanted = None if columns is None else tuple(columns)
         reader = FileReader(history.url, compiled, needed, where, wanted, TIME_LIMIT_S)
@@ -124,20 +124,20 @@ def sql(text: str, *, data: str | os.PathLike[str] | None = None, user: str | No
     Raises:
         SibError: as ``table``; LimitError: it needs too much memory.
     """
-    with _open(data, user) as history:
+    with open_history(data, user) as history:
         return history.queries.arrow(text, time_limit_s=TIME_LIMIT_S)
 
 
-class _History:
+class History:
     """The history of a platform, opened for somebody: each ontology is given only to who may QUERY it."""
 
     def __init__(self, config: PlatformConfig, bdc: Bdc, files: HistoryFiles, user: str | None, role: Role) -> None:
         self.url = config.bdh_url
-        self._config, self._bdc = config, bdc
+        self.config, self.bdc = config, bdc
         self._user, self._role = user, role
         self._ontologies: dict[str, Ontology] = {}
         self._stores: dict[str, Store] = {}
-        self.queries = HistoryQueries(files, bdc.history, self.ontology, self._store_of)
+        self.queries = HistoryQueries(files, bdc.history, self.ontology, self.store_of)
 
     def ontology(self, name: str) -> Ontology:
         """An ontology that the user may read.
@@ -147,7 +147,7 @@ class _History:
             AuthorizationError: it is not active, or the user has not the right.
         """
         if name not in self._ontologies:
-            with self._bdc.read() as configuration:
+            with self.bdc.read() as configuration:
                 record = configuration.ontologies.get(name)
             rights = Rights.NONE
             if record is not None:
@@ -166,10 +166,10 @@ class _History:
             self._ontologies[name] = compile_ontology(name, record.schema_text, version=record.version)
         return self._ontologies[name]
 
-    def _store_of(self, ontology: str) -> TransferStore | None:
+    def store_of(self, ontology: str) -> TransferStore | None:
         """The partition of the BDTR that has the ontology; None if nothing was ever stored there."""
-        partition = self._config.topology.partition_of(ontology)
-        url = self._config.partition_url(partition)
+        partition = self.config.topology.partition_of(ontology)
+        url = self.config.partition_url(partition)
         if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:")).exists():
             return None
         if partition not in self._stores:
@@ -183,7 +183,8 @@ class _History:
 
 
 @contextmanager
-def _open(data: str | os.PathLike[str] | None, user: str | None) -> Iterator[_History]:
+def open_history(data: str | os.PathLike[str] | None, user: str | None) -> Iterator[History]:
+    """The history of a platform, running or stopped; arguments and errors are those of ``table``."""
     settings = _settings(data)
     config = _config(settings)
     path = config.bdc_url.removeprefix("sqlite:///")
@@ -198,7 +199,7 @@ def _open(data: str | os.PathLike[str] | None, user: str | None) -> Iterator[_Hi
         role = Role.ADMINISTRADOR if user is None else bdc.log_in(user, _password(user))
         files = open_files(config.bdh_url)
         try:
-            history = _History(config, bdc, files, user, role)
+            history = History(config, bdc, files, user, role)
             try:
                 yield history
             finally:

@@ -15,6 +15,7 @@ import typer
 
 from sofia2.commands import (
     about,
+    cep,
     configure,
     data,
     db,
@@ -57,7 +58,7 @@ _GROUPS = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-for _tool in (offline.cep, offline.sandbox):
+for _tool in (offline.sandbox,):
     app.command(
         rich_help_panel="Without a platform",
         add_help_option=False,
@@ -65,6 +66,7 @@ for _tool in (offline.cep, offline.sandbox):
     )(_tool)
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name, rich_help_panel="Configuration")
+app.add_typer(cep.app, name="cep", rich_help_panel="The platform")
 app.add_typer(processes.app, name="process", rich_help_panel="The platform")
 app.add_typer(db.app, name="db", rich_help_panel="The platform")
 

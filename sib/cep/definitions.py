@@ -191,7 +191,7 @@ def _compile(
         versions = {name: rule.version for name, rule in deployment.rules.items()}
         try:
             engine = compile_rules(
-                ";\n".join(deployment.rules[name].text() for name in parsed),
+                ";\n".join(deployment.rules[name].text() for name in parsed) if parsed else (),  # "" is no rule
                 tables=tables,
                 timing=Timing(idle_ms=IDLE_MS),
                 versions=versions,

@@ -165,6 +165,7 @@ class HistoryQueries:
         condition: tuple[str, exp.Expr] | None = None,
         columns: Sequence[str] | None = None,
         files: list[HistoryFileRecord] | None = None,
+        scope: Scope = Scope.HISTORY,
         time_limit_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> pa.Table:
@@ -176,6 +177,7 @@ class HistoryQueries:
             condition: of ``sql.read_condition``.
             columns: names, also dotted ones; all by default.
             files: the only ones to read; by default those of the manifest.
+            scope: the history, or what is in real time with it.
             time_limit_s: after that it is stopped.
             monotonic: seconds that only grow.
 
@@ -183,7 +185,7 @@ class HistoryQueries:
             SibError: as ``run``.
         """
         statement = table_statement(self._lookup(ontology), needed, condition, columns)
-        statement.sources[0].files = files
+        statement.sources[0].files, statement.sources[0].scope = files, scope
         wanted = statement.sources[0].layout.arrow()
 
         def read(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
