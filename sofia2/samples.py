@@ -115,5 +115,5 @@ def _hidden(value: Any) -> Any:
 
 def _toml(setting: Setting) -> str:
     if setting.default is None:
-        return {"path": '"FILE"', "url": '"URL"', "integer": "0"}[setting.kind]
+        return {"text": '"TEXT"', "path": '"FILE"', "url": '"URL"', "integer": "0"}[setting.kind]
     return json.dumps(list(setting.default) if isinstance(setting.default, tuple) else setting.default)

@@ -160,8 +160,17 @@ class RuleRunner:
         return {kind: int(self._setting(f"rules.{kind}_per_minute")) for kind in QUOTAS}
 
     def _mail(self) -> MailServer:
-        names = ("host", "port", "security", "user", "password_file", "sender")
-        return MailServer(*(self._setting(f"mail.{name}") or "" for name in names))
+        def text(name: str) -> str:
+            return str(self._setting(f"mail.{name}") or "")
+
+        return MailServer(
+            host=text("host"),
+            port=int(self._setting("mail.port")),
+            security=text("security"),
+            user=text("user"),
+            password_file=text("password_file"),
+            sender=text("sender"),
+        )
 
     # ------------------------------------------------------------------ what triggers rules
 
