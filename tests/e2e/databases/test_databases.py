@@ -1,0 +1,289 @@
+"""The platform on databases of servers: the KP tests unchanged, and what it does when a database is not there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from sqlalchemy import create_engine
+
+from benchmarks.servers import free_port
+from tests.own_servers import own_server
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[3]
+SSAP = ROOT / "tests" / "e2e" / "ssap"
+CORE = ("devices", "queries", "subscriptions", "order", "rest", "client_frames")
+"""The KP tests that use a platform as it is."""
+ONTOLOGY, KP, TOKEN = "TestSensorTemperatura", "KPTestTemperatura", "e5e8a005d0a248f1ad2cd60a821e6838"
+RECOVERY_S = 60
+
+
+def database(url, name):
+    """The URL of a new database beside the one of a MariaDB's URL."""
+    engine = create_engine(url.replace("mysql:", "mysql+pymysql:"))
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+    engine.dispose()
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="module")
+def mariadb(tmp_path_factory):
+    with own_server("mariadb", tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def started(command, tmp_path_factory):
+    """Starts platforms; the URLs go by variables."""
+
+    @contextmanager
+    def begin(**urls):
+        data = tmp_path_factory.mktemp("platform")
+        environment = {f"SOFIA2_{name.upper()}": url for name, url in urls.items()}
+        options = ("--detach", "--json", "--data", data, "--mqtt-port", 0, "--http-port", 0, "--ready-timeout", 180)
+        done = command("start", *options, "--apply", ROOT / "tests/data/platform.yaml", environment=environment)
+        assert done.returncode == 0, done.stderr
+        try:
+            yield SimpleNamespace(data=data, endpoints=json.loads(done.stdout)["endpoints"])
+        finally:
+            assert command("stop", "--data", data, timeout_s=60).returncode == 0
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def on_mariadb(mariadb, started):
+    """BDC and BDTR on one MariaDB, in databases of their own."""
+    with started(bdc=database(mariadb.url, "sofia2_bdc"), bdtr=database(mariadb.url, "sofia2_bdtr")) as platform:
+        yield platform
+
+
+def run_kp_tests(platform):
+    """The KP tests as they are, on this platform."""
+    files = [str(SSAP / f"test_e2e_{name}.py") for name in CORE]
+    environment = {**os.environ, "SOFIA2_TEST_DATA": str(platform.data)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_the_kp_tests_on_mariadb(on_mariadb):
+    run_kp_tests(on_mariadb)
+
+
+def test_the_kp_tests_on_mariadb_and_mongodb(mariadb, started, tmp_path):
+    with (
+        own_server("mongodb", tmp_path) as mongodb,
+        started(bdc=database(mariadb.url, "sofia2_c2"), bdtr=mongodb.url) as platform,
+    ):
+        run_kp_tests(platform)
+
+
+# ------------------------------------------------------------------------------- faults
+
+
+class Device:
+    """A KP over REST."""
+
+    def __init__(self, platform):
+        base = platform.endpoints["http"] + "/sib/services/api_ssap/v01/SSAPResource"
+        self.base, self.client = base, httpx.Client(timeout=30, trust_env=False)
+        self.key = None
+
+    def join(self):
+        value = {"join": True, "instanceKP": f"{KP}:fault", "token": TOKEN}
+        self.key = self.client.post(self.base, json=value).raise_for_status().json()["sessionKey"]
+
+    def insert(self, asset):
+        sensor = {
+            "geometry": {"coordinates": [40.5, -3.6], "type": "Point"},
+            "assetId": asset,
+            "measure": 1,
+            "timestamp": {"$date": "2014-04-29T08:24:54.005Z"},
+        }
+        value = {"sessionKey": self.key, "ontology": ONTOLOGY, "data": {"Sensor": sensor}}
+        return self.client.post(self.base, json=value)
+
+    def query(self, asset):
+        query = f"select * from {ONTOLOGY} where Sensor.assetId = '{asset}'"
+        parameters = {"$sessionKey": self.key, "$query": query, "$queryType": "SQLLIKE", "$ontology": ONTOLOGY}
+        return self.client.get(self.base, params=parameters)
+
+
+def health(command, platform):
+    done = command("status", "--data", platform.data, "--json", timeout_s=30)
+    return json.loads(done.stdout)["databases"]
+
+
+def eventually(check, within_s=RECOVERY_S):
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            result = check()
+        except httpx.HTTPError:
+            result = None
+        if result:
+            return result
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+@pytest.fixture
+def device(on_mariadb):
+    found = Device(on_mariadb)
+    found.join()
+    assert found.insert("before").status_code == 200
+    yield found
+    found.client.close()
+
+
+def test_a_database_that_goes_and_comes_back(command, on_mariadb, mariadb, device):
+    mariadb("kill")
+    try:
+        refused = device.insert("while-gone")
+        assert refused.status_code >= 400
+        read = device.query("before")
+        assert read.status_code >= 400
+        assert "database" in read.text.lower()
+        found = health(command, on_mariadb)
+        assert found["bdc"]["state"] == found["bdtr"]["state"] == "failed"
+        assert "cannot be reached" in found["bdtr"]["detail"]
+        assert found["bdh"]["state"] == "ok"
+    finally:
+        mariadb.start()
+    eventually(lambda: device.insert("after").status_code == 200)
+    assert "before" in device.query("before").text
+    assert "after" in device.query("after").text
+    eventually(lambda: all(each["state"] == "ok" for each in health(command, on_mariadb).values()))
+
+
+def test_a_frozen_database_holds_up_nobody(command, on_mariadb, mariadb, device):
+    pid = int(mariadb_pid(mariadb))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        found = health(command, on_mariadb)
+        assert time.monotonic() - began < 20
+        assert "has not answered" in found["bdtr"]["detail"]
+        assert device.insert("while-frozen").status_code >= 400
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: device.insert("thawed").status_code == 200, within_s=120)
+
+
+def mariadb_pid(server):
+    """The process of a server that the test started."""
+    return (Path(server._environment["SOFIA2_SERVICES"]) / "mariadb" / "pid").read_text()
+
+
+def test_a_database_that_only_reads_takes_no_writes(on_mariadb, mariadb, device):
+    socket = Path(server_home(mariadb)) / "socket"
+    root = create_engine(f"mysql+pymysql://root@localhost/?unix_socket={socket}")
+
+    def set_read_only(value):
+        with root.connect() as connection:
+            connection.exec_driver_sql(f"SET GLOBAL read_only = {value}")
+
+    set_read_only(1)
+    try:
+        refused = device.insert("read-only")
+        assert refused.status_code >= 400
+        assert device.query("before").status_code == 200
+    finally:
+        set_read_only(0)
+        root.dispose()
+    eventually(lambda: device.insert("writable").status_code == 200)
+
+
+def server_home(server):
+    return Path(server._environment["SOFIA2_SERVICES"]) / "mariadb"
+
+
+# ------------------------------------------------------------------------------- at the start
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("bdc", ("sofia2:sofia2@", "sofia2:hunter2@"), "refuses the user or the password"),
+        ("bdtr", ("sofia2:sofia2@", "sofia2:hunter2@"), "refuses the user or the password"),
+        ("bdc", ("/sofia2", "/sofia2_missing"), "has no such database"),
+        ("bdc", None, "cannot be reached"),
+        ("bdtr", None, "cannot be reached"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_at_the_start(command, mariadb, tmp_path, name, change, sentence):
+    if change is None:
+        url = f"mysql://sofia2:hunter2@127.0.0.1:{free_port()}/sofia2"
+    else:
+        head, _, tail = mariadb.url.rpartition(change[0])
+        url = head + change[1] + tail
+    options = ("--detach", "--json", "--data", tmp_path / "data", "--mqtt-port", 0, "--http-port", 0)
+    done = command("start", *options, environment={f"SOFIA2_{name.upper()}": url}, timeout_s=60)
+    assert done.returncode == 70
+    assert sentence in json.loads(done.stdout)["error"]
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["bdc", "bdtr"])
+def test_a_database_of_a_newer_version_is_left_alone(command, mariadb, tmp_path, name):
+    urls = {kind: database(mariadb.url, f"sofia2_newer_{name}_{kind}") for kind in ("bdc", "bdtr")}
+    environment = {f"SOFIA2_{kind.upper()}": url for kind, url in urls.items()}
+    assert command("db", "upgrade", "--data", tmp_path, environment=environment).returncode == 0
+    engine = create_engine(urls[name].replace("mysql:", "mysql+pymysql:"))
+    statement = {
+        "bdc": "UPDATE alembic_version SET version_num = '9999'",
+        "bdtr": "UPDATE t_meta SET num = num + 1000 WHERE name = 'format'",
+    }[name]
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql(statement).rowcount == 1
+    engine.dispose()
+    options = ("--detach", "--json", "--data", tmp_path, "--mqtt-port", 0, "--http-port", 0)
+    done = command("start", *options, environment=environment, timeout_s=60)
+    assert done.returncode == 2
+    assert {"bdc": "newer version", "bdtr": "written in format"}[name] in done.stdout
+    check = command("db", "check", "--json", "--data", tmp_path, environment=environment)
+    assert check.returncode == 1
+    assert [row["ok"] for row in json.loads(check.stdout)] == [name != "bdc", name != "bdtr", True]
+
+
+def test_databases_move_between_backends(command, mariadb, tmp_path):
+    """With passwords in a file and in a variable; a second copy finds everything there."""
+    data = tmp_path / "data"
+    assert command("apply", ROOT / "tests/data/platform.yaml", "--data", data).returncode == 0
+    file = tmp_path / "url"
+    file.write_text(database(mariadb.url, "sofia2_copied") + "\n")
+    done = command("db", "copy", "bdc", f"@{file}", "--data", data, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["written"] > 10
+    again = command(
+        "db", "copy", "bdc", "env:TARGET", "--data", data, "--json", environment={"TARGET": file.read_text().strip()}
+    )
+    assert json.loads(again.stdout) == {"kind": "bdc", "written": 0}
+    exported = [
+        command("export", "--data", tmp_path / f"x{number}", environment=environment).stdout
+        for number, environment in enumerate(
+            [{"SOFIA2_BDC": f"sqlite:///{data}/bdc.db"}, {"SOFIA2_BDC_FILE": str(file)}]
+        )
+    ]
+    assert KP in exported[0]
+    assert exported[0] == exported[1]
+    refused = command("db", "copy", "bdc", mariadb.url, "--data", data)
+    assert refused.returncode == 2
+    assert "@FILE" in refused.stderr
