@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sofia2.commands import objects
-from sofia2.commands.options import Config, Data, Json, settings_of
+from sofia2.commands.options import Config, Data, Json, folder_of, platform_config, settings_of
 from sofia2.console import DONE, WRONG_INPUT, CliError, output
 
 if TYPE_CHECKING:
     from sib.cep.definitions import CepRule
     from sofia2.backtest import Label, Report, Score
+    from sofia2.settings import Settings
 
 app = typer.Typer(help="CEP: check rules, run them over files or over what was stored.", no_args_is_help=True)
 
@@ -43,20 +44,39 @@ def run(context: typer.Context) -> int:
 @app.command(name="list")
 def list_(data: Data = None, config: Config = None, json: Json = False) -> int:
     """List the deployed rules: whose they are, what they insert into, and what is wrong with them."""
-    rules = objects.read(settings_of(data, config), lambda snapshot: snapshot.cep_rules.all())
-    value = [_listed(rule) for rule in rules]
-    columns = ("name", "owner", "active", "version", "into", "problem")
+    settings = settings_of(data, config)
+    rules = objects.read(settings, lambda snapshot: snapshot.cep_rules.all())
+    states = _states(settings)
+    value = [_listed(rule, states.get(rule.name, {"state": "stopped"})) for rule in rules]
+    columns = ("name", "owner", "active", "version", "into", "state", "problem")
     output.table(value, columns, ([each[key] for key in columns] for each in value))
     return DONE
 
 
-def _listed(rule: CepRule) -> dict[str, Any]:
+def _states(settings: Settings) -> dict[str, dict[str, Any]]:
+    """How the rules of a running platform do: what each holds and has dropped, or why it does not run."""
+    from sib.errors import SibError
+    from sofia2.control import call
+
+    found: dict[str, dict[str, Any]] = {}
+    if folder_of(settings).running():
+        for shard in platform_config(settings).topology.cep_shards:
+            try:
+                found |= call(folder_of(settings), shard, "rules")
+            except SibError as error:
+                output.warn(f"{shard} does not answer: {error.message}")
+    return found
+
+
+def _listed(rule: CepRule, state: dict[str, Any]) -> dict[str, Any]:
     from sib.cep.definitions import problems_of
 
     problems = problems_of(rule)
     into = "" if problems else rule.parse().target
     listed = {"name": rule.name, "owner": rule.owner, "active": rule.active, "version": rule.version}
-    return {**listed, "into": into, "problem": "; ".join(problems)}
+    problem = "; ".join(problems) or state.get("reason", "")
+    counts = {what: count for what, count in state.items() if what not in ("state", "reason")}
+    return {**listed, "into": into, "problem": problem, "state": state["state"] if rule.active else "off", **counts}
 
 
 @app.command()

@@ -157,4 +157,12 @@ def test_list(data, capsys, monkeypatch):
     monkeypatch.setattr(output, "_consoles", {})
     assert cli.run(["cep", "list", "--data", str(data), "--json"]) == 0
     (rule,) = json.loads(capsys.readouterr().out)
-    assert rule == {"name": "Calor", "owner": "sofia", "active": True, "version": 1, "into": "Caliente", "problem": ""}
+    assert rule == {
+        "name": "Calor",
+        "owner": "sofia",
+        "active": True,
+        "version": 1,
+        "into": "Caliente",
+        "problem": "",
+        "state": "stopped",
+    }
