@@ -187,9 +187,7 @@ def test_the_settings_that_init_shows_are_the_defaults(run, tmp_path):
     path = tmp_path / "sofia2.toml"
     lines = [line.removeprefix("# ") for line in path.read_text().splitlines()]
     shown = [
-        line
-        for line in lines
-        if re.fullmatch(r"\[\w+\]|\w+ = .*", line) and not re.search('"(FILE|URL|TEXT)"', line)
+        line for line in lines if re.fullmatch(r"\[\w+\]|\w+ = .*", line) and not re.search('"(FILE|URL|TEXT)"', line)
     ]
     path.write_text("\n".join(shown[: shown.index("[listeners]")]))
     settings = load_settings({"data": str(tmp_path)}, environment={}, folder=tmp_path)
