@@ -109,6 +109,10 @@ def read_reply(payload: bytes | str) -> Reply:
         body = message["body"]
         if isinstance(body, str):
             body = orjson.loads(body)
+        if "inEvents" in body:  # an output of a CEP rule
+            return Reply(
+                message["messageType"], message["messageId"], message.get("sessionKey"), [body["inEvents"]], None
+            )
         error = None if body["ok"] else error_of(body.get("errorCode"), body.get("error"))
         return Reply(message["messageType"], message.get("messageId"), message.get("sessionKey"), body["data"], error)
     except (ValueError, KeyError, TypeError) as fault:
