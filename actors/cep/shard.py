@@ -45,6 +45,8 @@ SNAPSHOT_SHARE = 10
 """A snapshot that takes long is taken seldom: at most a tenth of the time goes into it."""
 WAITING_MAX = 20_000
 """Changes that wait; beyond it no further page of the change log is read."""
+GRACE_MS = 1_000
+"""The clock goes so much behind for the rules: what is stored now may be on its way here, and would come late."""
 TABLES_S = 5.0
 """How often the ontologies that rules read as tables are read again."""
 TABLE_TIME_LIMIT_S = 10.0
@@ -268,7 +270,7 @@ class CepShard:
             if deployment is None:
                 return
             if self._is_live and not self._waiting and self._feed.is_caught_up:
-                await self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000), 1)
+                await self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS), 1)
             if deployment.tables and time.monotonic() - self._tables_at_s > TABLES_S:
                 await self._read_tables()
             pause_s = max(SNAPSHOT_S, SNAPSHOT_SHARE * self._snapshot_took_s)
