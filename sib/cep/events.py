@@ -7,7 +7,7 @@ Source: Sofia2 console, "Mis Eventos CEP" and "Mis Reglas CEP".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,15 @@ class EventDefinition:
     ontology: str
     attributes: Mapping[str, str]
     time_path: str | None = None
+    _readers: tuple[tuple[str, tuple[str | int, ...], str], ...] = field(init=False, repr=False, compare=False)
+    """Name, path and type of each attribute, made once: every instance needs them."""
+    _time: tuple[str | int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        types = self.types()
+        readers = tuple((name, _parts(path), types[name]) for path, name in self.names().items())
+        object.__setattr__(self, "_readers", readers)
+        object.__setattr__(self, "_time", _parts(self.time_path) if self.time_path else ())
 
     @property
     def stream(self) -> str:
@@ -60,11 +69,8 @@ class EventDefinition:
 
         The instance may be stored (with BSON values). A missing or impossible event time is the time of insertion.
         """
-        types = self.types()
-        attributes = {
-            name: _typed(nulls.dig(document, _parts(path)), types[name]) for path, name in self.names().items()
-        }
-        ts = milliseconds(nulls.dig(document, _parts(self.time_path))) if self.time_path else None
+        attributes = {name: _typed(nulls.dig(document, path), kind) for name, path, kind in self._readers}
+        ts = milliseconds(nulls.dig(document, self._time)) if self._time else None
         return self.stream, inserted_ms if ts is None else ts, attributes
 
 
