@@ -23,6 +23,7 @@ from storage.bdc.bdc import open_bdc
 from storage.bdc.engine import Database, make_engine
 from storage.bdc.models import SCHEMA_REVISION
 from storage.bdc.schema import current_revision
+from storage.bdtr.reader import StoreReader
 from storage.open import FIRST_PARTITION, Store, kind_of, open_bdtr
 
 BATCH_DOCUMENTS = 1_000
@@ -151,6 +152,8 @@ def _ask_bdc(url: str) -> str:
 def _ask_bdtr(url: str) -> str:
     store = open_bdtr(url, writer=False)
     try:
+        if isinstance(store, StoreReader):  # a MongoDB's is looked at with every read
+            store.check()
         return f"change {store.seq}, {len(store.collections())} ontologies"
     finally:
         store.close()

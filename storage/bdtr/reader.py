@@ -67,6 +67,17 @@ class StoreReader:
             seq: int = connection.execute(select(row.num).where(row.name == "seq")).scalar_one()
         return seq
 
+    def check(self) -> None:
+        """Refuses a store of another version.
+
+        Raises:
+            ConfigurationError: it was written in another format.
+        """
+        row = schema.meta.c
+        with self._session() as connection:
+            found = connection.execute(select(row.num).where(row.name == "format")).scalar_one_or_none()
+        schema.refuse_other_format(found)
+
     @contextmanager
     def _session(self) -> Iterator[Connection]:
         with store_errors(), self._readers.connect() as connection, connection.begin():

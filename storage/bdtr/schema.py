@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, oracle
 from sqlalchemy.types import TypeEngine
 
+from sib.errors import ConfigurationError
 from storage.bdtr.keys import KEY_BYTES_MAX
 
 FORMAT = 1
@@ -168,3 +169,16 @@ def geo_table(collection_id: int, slot: int) -> Table:
         Column("seq", Number, nullable=False),
         Index(f"{name}_x", *edges, "seq"),
     )
+
+
+def refuse_other_format(found: int | None) -> None:
+    """Refuses a store of another version.
+
+    Raises:
+        ConfigurationError: it was written in another format than this version's.
+    """
+    if found is not None and found != FORMAT:
+        raise ConfigurationError(
+            f"The BDTR was written in format {found}, this version reads format {FORMAT}: "
+            "start the version of Sofia2 that wrote it, or give another bdtr URL."
+        )

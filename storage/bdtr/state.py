@@ -71,11 +71,8 @@ class WriterState:
             rows.append({"name": "machine", "num": None, "raw": os.urandom(MACHINE_BYTES)})
             rows.append({"name": "format", "num": schema.FORMAT, "raw": None})
             connection.execute(insert(schema.meta), rows)
-        elif found != schema.FORMAT:
-            raise ConfigurationError(
-                f"The BDTR was written in format {found}, this version reads format {schema.FORMAT}: "
-                "start the version of Sofia2 that wrote it, or give another bdtr URL."
-            )
+        else:
+            schema.refuse_other_format(found)
 
     def _format(self) -> int | None:
         if not inspect(self.connection).has_table(schema.meta.name):
