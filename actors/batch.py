@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
@@ -66,6 +66,7 @@ class Work:
         self.changes: list[Changed] | None = []
         self._done: list[_Run] = []
         self._open: dict[str, _Run] = {}
+        self._once: dict[str, list[int]] = {}
         self._now_ms = time.time_ns() // 1_000_000
 
     def run(self, transaction: Transaction) -> None:
@@ -73,8 +74,12 @@ class Work:
         encoders: dict[str, Callable[[bytes], tuple[bytes, dict[str, Any]]]] = {}
         for position, kind in enumerate(kinds):
             name = ontologies[position]
+            if kind != INSERT or self._once:
+                self._flush(transaction, but_once=kind == INSERT_ONCE)
+            if kind == INSERT_ONCE:
+                self._once.setdefault(name, []).append(position)
+                continue
             if kind != INSERT:
-                self._flush(transaction)
                 self._alone(transaction, position, kind, name)
                 continue
             try:
@@ -105,7 +110,12 @@ class Work:
             return [(self._done[0].first, None)]
         return [(run.first, run.positions) for run in self._done]
 
-    def _flush(self, transaction: Transaction) -> None:
+    def _flush(self, transaction: Transaction, *, but_once: bool = False) -> None:
+        """Store what has been collected; INSERTs and inserts that are stored once never wait together."""
+        if self._once and not but_once:
+            waiting, self._once = self._once, {}
+            for name, positions in waiting.items():
+                self._insert_once(transaction, name, positions)
         for name, run in self._open.items():
             self._append(transaction, name, run)
             self._done.append(run)
@@ -140,9 +150,8 @@ class Work:
     def _alone(self, transaction: Transaction, position: int, kind: int, name: str) -> None:
         try:
             with transaction.savepoint():
-                handlers = {INSERT_ALL: self._insert_all, INSERT_ONCE: self._insert_once}
-                handlers |= {UPDATE: self._update, DELETE: self._delete}
-                self.results[position] = handlers[kind](transaction, position, name)
+                handler = {INSERT_ALL: self._insert_all, UPDATE: self._update, DELETE: self._delete}[kind]
+                self.results[position] = handler(transaction, position, name)
         except StoreUnavailableError:
             raise
         except SibError as error:
@@ -164,20 +173,52 @@ class Work:
         self._changed(transaction, name, run.docs, self._whole(run.first, run.docs, [position] * len(run.docs)))
         return [object_id(run.first + index, self.partition.machine) for index in range(len(run.docs))]
 
-    def _insert_once(self, transaction: Transaction, position: int, name: str) -> list[Any]:
-        """An instance whose ``_id`` says what it is: if it is there already, this is a repetition and nothing to do."""
-        data = self.batch.data[position]
-        id_ = bson.ObjectId(data[:12])
-        ontology = self.partition.ontology(name)
-        instance = ontology.encode(data[12:])[1]
-        if list(transaction.find(name, {"_id": id_}, limit=1)):
-            return [id_]
-        context = self.partition.context(self.batch.session_keys[position])[1]
+    def _insert_once(self, transaction: Transaction, name: str, positions: Sequence[int]) -> None:
+        """Instances whose ``_id`` says what they are: one that is there already is a repetition and nothing to do."""
         stamp = datetime(1970, 1, 1) + timedelta(milliseconds=self._now_ms)
-        document = {"_id": id_, "contextData": {**context, "timestamp": stamp}, **instance}
-        transaction.insert_document(name, document)
-        self._changed(transaction, name, [instance], lambda _: document)
-        return [id_]
+        documents: dict[bson.ObjectId, dict[str, Any]] = {}
+        position_of: dict[bson.ObjectId, int] = {}
+        for position in positions:
+            data = self.batch.data[position]
+            id_ = bson.ObjectId(data[:12])
+            try:
+                instance = self.partition.ontology(name).encode(data[12:])[1]
+            except StoreUnavailableError:
+                raise
+            except SibError as error:
+                self.failures[position] = error
+                continue
+            except Exception as error:
+                self.failures[position] = _unexpected(name, error)
+                continue
+            self.results[position] = [id_]
+            context = self.partition.context(self.batch.session_keys[position])[1]
+            if position_of.setdefault(id_, position) == position:
+                documents[id_] = {"_id": id_, "contextData": {**context, "timestamp": stamp}, **instance}
+        if documents:
+            for document in transaction.find(name, {"_id": {"$in": list(documents)}}):
+                documents.pop(document["_id"], None)
+        self._insert_new(transaction, name, list(documents.values()), position_of)
+
+    def _insert_new(
+        self,
+        transaction: Transaction,
+        name: str,
+        documents: list[dict[str, Any]],
+        position_of: Mapping[bson.ObjectId, int],
+    ) -> None:
+        while documents:
+            try:
+                transaction.insert_documents(name, documents)
+            except DuplicatesInBatchError as error:
+                for index in sorted(error.positions, reverse=True):
+                    position = position_of[documents.pop(index)["_id"]]
+                    del self.results[position]
+                    self.failures[position] = DuplicateKeyError(error.positions[index])
+                continue
+            instances = [change_of(0, name, document).instances[0] or {} for document in documents]
+            self._changed(transaction, name, instances, documents.__getitem__)
+            return
 
     def _update(self, transaction: Transaction, position: int, name: str) -> list[Any]:
         ontology = self.partition.ontology(name)

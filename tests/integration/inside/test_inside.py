@@ -1,5 +1,6 @@
 """Operations from inside the platform, over a real configuration database and a real partition, without Ray between them."""
 
+import asyncio
 from datetime import datetime
 
 import pytest
@@ -89,6 +90,23 @@ async def test_once_is_once(platform):
     assert partition.stats()["seq"] == before + 1
     with pytest.raises(InvalidInstanceError):
         await inside_.insert(SOFIA, "Measure", {"n": "one"}, once=ObjectId())
+
+
+async def test_those_stored_once_are_told_apart_within_a_batch(platform):
+    inside_, _, _ = platform
+    ids = [ObjectId(f"{number:024x}") for number in range(3)]
+    outcomes = await asyncio.gather(
+        inside_.insert(SOFIA, "Measure", {"n": 0}, once=ids[0]),
+        inside_.insert(SOFIA, "Measure", {"n": "one"}, once=ids[1]),
+        inside_.insert(SOFIA, "Measure", {"n": 5}, once=ids[0]),
+        inside_.insert(SOFIA, "Measure", {"n": 9}),
+        inside_.insert(SOFIA, "Measure", {"n": 2}, once=ids[2]),
+        return_exceptions=True,
+    )
+    assert [outcomes[at] for at in (0, 2, 4)] == [ids[0], ids[0], ids[2]]
+    assert isinstance(outcomes[1], InvalidInstanceError)
+    rows = await inside_.query(SOFIA, "select * from Measure")
+    assert sorted(row["n"] for row in rows) == [0, 2, 9]
 
 
 async def test_many_are_stored_together_or_not_at_all(platform):
