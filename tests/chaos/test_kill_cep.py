@@ -1,0 +1,68 @@
+"""``kill -9`` of the CEP shard while events stream in: the outputs are those of a run without kills, none twice."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+import sofia2.bdtr
+from benchmarks.platform_under_test import ONTOLOGY, PlatformUnderTest
+from tests.chaos.kill_helpers import HEAL_S, burst, kill, stored, until_ready
+
+pytestmark = pytest.mark.timeout(300)
+COUNT = 2000
+ROUNDS = 3
+OUTPUT = "CepSalida"
+APPLY = f"""
+sofia2: 1
+ontologies:
+  - {{name: {OUTPUT}, owner: benchmark, schema: {{type: object, properties: {{asset: {{type: string}}, n: {{type: number}}}}}}}}
+cep_events:
+  - {{name: Lectura, owner: benchmark, ontology: {ONTOLOGY}, attributes: [Sensor.assetId, Sensor.groupId]}}
+cep_rules:
+  - name: counted
+    owner: benchmark
+    from: LECTURA#length(1000000)
+    select: {ONTOLOGY.upper()}__ASSETID as asset, count() as n
+    insert_into: {OUTPUT}
+"""
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A platform with a rule that numbers all events: a lost or doubled one shifts every number behind it."""
+    platform = PlatformUnderTest(tmp_path_factory.mktemp("cep") / "data")
+    platform.start("--modules=sib,script")
+    file = platform.data.with_suffix(".cep.yaml")
+    file.touch(mode=0o600)
+    file.write_text(APPLY)
+    platform.command("apply", str(file))
+    yield platform
+    platform.stop()
+
+
+def outputs(platform):
+    """(asset, number) of each output that was stored."""
+    found = []
+    for file in (platform.data / "bdtr").glob("*.db"):
+        with sofia2.bdtr.open(f"sqlite:{file}") as database:
+            if OUTPUT in database.list_collection_names():
+                found += [(doc["asset"], doc["n"]) for doc in database[OUTPUT].find({})]
+    return found
+
+
+async def test_outputs_are_those_of_a_run_without_kills(watched):
+    async with burst(watched, "cep", COUNT) as sending:
+        for number in range(ROUNDS):
+            sending.send(first=number * COUNT)
+            await sending.until_acknowledged(number * COUNT + COUNT // 3)
+            await kill(watched, "CepShard")
+        await sending.until_over()
+    await until_ready(watched)
+    events = stored(watched, "cep")
+    async with asyncio.timeout(HEAL_S):
+        while len(outputs(watched)) < events.total():
+            await asyncio.sleep(0.5)
+    found = outputs(watched)
+    assert Counter(asset for asset, _ in found) == events
+    assert sorted(number for _, number in found) == list(range(1, events.total() + 1))
