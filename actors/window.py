@@ -20,6 +20,8 @@ BATCH_BYTES_MAX = 90 * 1024
 IN_FLIGHT_MAX = 2
 """One batch at work in the target, the next one already in its queue."""
 RETRY_PAUSE_S = 0.05
+PATIENCE, PATIENCE_S_MIN = 1.5, 1.0
+"""A call that takes longer than ``give_up_s`` by this is not waited for: its target or what is behind that does not answer."""
 
 
 class Item(Protocol):
@@ -50,6 +52,7 @@ class SendWindow(Generic[T]):
     ) -> None:
         self._send, self._fail, self._give_up_s, self._messages_max = send, fail, give_up_s, messages_max
         self._drained = drained
+        self._patience_s = give_up_s * PATIENCE + PATIENCE_S_MIN
         self._loop = asyncio.get_running_loop()
         self._waiting: list[T] = []
         self._waiting_bytes = 0
@@ -101,26 +104,27 @@ class SendWindow(Generic[T]):
     async def _carry(
         self, number: int, batch: list[T], earlier: asyncio.Future[None] | None, settled: asyncio.Future[None]
     ) -> None:
-        failed_at: float | None = None
+        began, has_failed = self._loop.time(), False
         try:
             while True:
                 try:
-                    await self._send(number, batch)
+                    async with asyncio.timeout(self._patience_s):
+                        await self._send(number, batch)
                     break
                 except Exception as error:
                     self.retries += 1
-                    if failed_at is None:
-                        failed_at = self._loop.time()
+                    if not has_failed:
+                        has_failed = True
                         self._retrying += 1
                     if earlier is not None:
                         await earlier
-                    if self._loop.time() - failed_at > self._give_up_s or not _is_retryable(error):
+                    if self._loop.time() - began > self._give_up_s or not _is_retryable(error):
                         self._fail(batch, _as_sib_error(error))
                         break
                     await asyncio.sleep(RETRY_PAUSE_S)
         finally:
             self._in_flight -= 1
-            self._retrying -= failed_at is not None
+            self._retrying -= has_failed
             self.calls += 1
             self.messages += len(batch)
             settled.set_result(None)

@@ -27,6 +27,9 @@ KINDS: dict[str, tuple[str, Get]] = {
     "kps": ("KP", lambda snapshot, name: snapshot.kps.get(name)),
     "queries": ("query", lambda snapshot, name: snapshot.queries.get(name)),
     "assets": ("asset", lambda snapshot, name: snapshot.assets.get(name)),
+    "cep_events": ("CEP event", lambda snapshot, name: snapshot.cep_events.get(name)),
+    "cep_rules": ("CEP rule", lambda snapshot, name: snapshot.cep_rules.get(name)),
+    "rules": ("rule", lambda snapshot, name: snapshot.rules.get(name)),
 }
 SECRET_BYTES_MAX = 4096
 

@@ -8,7 +8,7 @@ import typer
 
 from sofia2.commands import objects
 from sofia2.commands.data import as_json
-from sofia2.commands.options import Config, Data, Json, folder_of, settings_of
+from sofia2.commands.options import Config, Data, Json, folder_of, platform_config, settings_of
 from sofia2.console import NO, WRONG_INPUT, CliError, output
 
 if TYPE_CHECKING:
@@ -117,10 +117,13 @@ def demo(
     import asyncio
 
     from sofia2 import demo as example
+    from sofia2 import demo_modules
 
     settings = settings_of(data, config)
     url = endpoint(settings, via, None)
     for line in example.prepare(settings):
+        output.say(line)
+    for line in demo_modules.prepare(settings, platform_config(settings).modules):
         output.say(line)
     output.say(f"\nThe thermostat joins at {url} and sends a reading every {interval:g} s. Ctrl-C ends it.\n")
     totals = example.Totals()

@@ -179,3 +179,15 @@ async def test_a_killed_shard_loses_and_doubles_nothing(platform):
         assert await until(found) == count // 2
         assert len(await reader.query("db.Alarm.distinct('number', {sensor: 'k'})")) == min(100, count // 2)
         assert shard(platform)["restarts"] >= 1
+
+
+async def test_the_thermostat_example_has_a_rule_and_a_script_that_reacts_to_it(platform):
+    for _ in range(2):  # what is there is left as it is
+        told = platform.answer("demo", "--count", 8, "--interval", 0.05)
+        assert told["stored"] == 8
+
+    async def reports():
+        rows = platform.answer("query", "select * from InformeTermostato")
+        return rows if len(rows) >= 2 else None
+
+    assert "hot and rising" in (await until(reports))[0]["text"]
