@@ -167,7 +167,6 @@ async def test_whoever_waits_for_room_is_told(target):
 
 async def test_a_target_that_never_answers_is_given_up(target, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE_S_MIN", 0.01)
-    window = window_to(target, give_up_s=0.0)
     target.gates[0] = gate()
     failed = asyncio.Event()
     monkeypatch.setattr(target, "fail", lambda items, error: (Target.fail(target, items, error), failed.set()))
