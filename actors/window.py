@@ -20,8 +20,8 @@ BATCH_BYTES_MAX = 90 * 1024
 IN_FLIGHT_MAX = 2
 """One batch at work in the target, the next one already in its queue."""
 RETRY_PAUSE_S = 0.05
-PATIENCE, PATIENCE_S_MIN = 1.5, 1.0
-"""A call that takes longer than ``give_up_s`` by this is not waited for: its target or what is behind that does not answer."""
+PATIENCE, PATIENCE_S_MIN = 1.5, 5.0
+"""A call that takes so much longer than ``give_up_s`` is not waited for: its target, or what is behind that, does not answer."""
 
 
 class Item(Protocol):
@@ -52,7 +52,7 @@ class SendWindow(Generic[T]):
     ) -> None:
         self._send, self._fail, self._give_up_s, self._messages_max = send, fail, give_up_s, messages_max
         self._drained = drained
-        self._patience_s = give_up_s * PATIENCE + PATIENCE_S_MIN
+        self._patience_s = max(give_up_s, 0.0) * PATIENCE + PATIENCE_S_MIN
         self._loop = asyncio.get_running_loop()
         self._waiting: list[T] = []
         self._waiting_bytes = 0
