@@ -24,7 +24,7 @@ from storage.bdc.bdc import open_bdc
 
 log = logging.getLogger("sofia2.platform")
 
-WATCH_S = 0.2
+WATCH_S = 0.1
 """How often the configuration's version is looked at: a change is felt everywhere within a second."""
 TICK_S = 1.0
 CONTAIN_S = 5.0

@@ -1,5 +1,6 @@
 """Ground rules of every test: the environment before Ray is imported, and where our packages come from."""
 
+import atexit
 import os
 from pathlib import Path
 
@@ -19,3 +20,9 @@ settings.register_profile(
     "ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@atexit.register
+def _end_in_silence() -> None:
+    """DuckDB's binding complains of its own leaks behind pytest's summary, when the interpreter has ended."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

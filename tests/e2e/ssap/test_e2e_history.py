@@ -10,6 +10,7 @@ import pytest
 
 from sib.ontology import compile_ontology
 from sib.ontology.templates import template
+from sofia2.control import wait_in_force
 from sofia2.daemon import RunFolder, config_from_json
 from storage.bdh.files import open_files
 from storage.bdh.transfer import Transfer
@@ -67,6 +68,8 @@ class History:
 @pytest.fixture(scope="module")
 def history(sib):
     sib.apply(CONFIGURATION)
+    folder = RunFolder(Path(sib.data))
+    assert wait_in_force(folder, sib.bdc.config_version(), timeout_s=60)
     return History(sib)
 
 
