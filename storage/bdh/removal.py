@@ -14,7 +14,7 @@ import bson
 
 from storage.bdh import layout
 from storage.bdh.transfer import TransferSteps, TransferStore
-from storage.bdtr.moving import digest_of
+from storage.bdtr.moving import Key, digest_of
 from storage.bdtr.transfers import Receipt
 
 BATCH_DOCUMENTS = 10_000
@@ -62,7 +62,7 @@ class Removal:
             StoreUnavailableError: the database does not answer; run it again.
         """
         result = RemovalResult()
-        after_seq = 0
+        after_seq: Key = 0
         while not should_stop():
             with self._store.snapshot() as snapshot:
                 aged = snapshot.aged(self._ontology, _to_ms(before), after_seq, self._batch_documents)

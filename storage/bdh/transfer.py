@@ -28,7 +28,7 @@ from storage.bdc.records import HistoryFileRecord
 from storage.bdh import layout, parts
 from storage.bdh.columns import Layout, fingerprint, layout_of
 from storage.bdh.files import HistoryFiles, PartExistsError, PartMissingError
-from storage.bdtr.moving import digest_of
+from storage.bdtr.moving import Key, digest_of
 from storage.bdtr.transfers import Committed, Receipt, Snapshot, State, TransferRow
 
 BATCH_DOCUMENTS = 50_000
@@ -70,7 +70,7 @@ class TransferResult:
 class _Day:
     """The instances of a batch that go into one file."""
 
-    seqs: list[int] = field(default_factory=list)
+    seqs: list[Key] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     documents: list[dict[str, Any]] = field(default_factory=list)
     moments: list[datetime] = field(default_factory=list)
@@ -82,7 +82,7 @@ class _Batch:
 
     files: list[dict[str, Any]] = field(default_factory=list)
     documents: list[list[dict[str, Any]]] = field(default_factory=list)
-    seqs: list[int] = field(default_factory=list)
+    seqs: list[Key] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
 
 
@@ -148,14 +148,14 @@ class Transfer:
         result = TransferResult()
         self.resume(result)
         before_ms = _to_ms(before)
-        after_seq = 0
+        after_seq: Key = 0
         while not should_stop():
             with _collector_off():
-                after_seq, batch = self._collect(before_ms, after_seq)
+                last_seq, batch = self._collect(before_ms, after_seq)
                 if batch is None:
                     break
-                if batch.seqs and not self._move(batch, result):
-                    after_seq = min(batch.seqs) - 1
+                if not batch.seqs or self._move(batch, result):
+                    after_seq = last_seq
                 del batch
             progress(result)
         return result
@@ -182,8 +182,8 @@ class Transfer:
 
     # ------------------------------------------------------------------ planning
 
-    def _collect(self, before_ms: int, after_seq: int) -> tuple[int, _Batch | None]:
-        """The next instances that are old enough, by day; (last number seen, None when there are no more)."""
+    def _collect(self, before_ms: int, after_seq: Key) -> tuple[Key, _Batch | None]:
+        """The next instances that are old enough, by day; (last key seen, None when there are no more)."""
         with self._store.snapshot() as snapshot:
             aged = snapshot.aged(self._name, before_ms, after_seq, self._batch_documents)
         if not aged:
@@ -216,7 +216,7 @@ class Transfer:
         moments = found.moments
         return {
             "day": day.isoformat(),
-            "name": self._free_name(day, found.seqs[0], found.seqs[-1]),
+            "name": self._free_name(day, _label(found.seqs[0]), _label(found.seqs[-1])),
             "n_rows": len(found.seqs),
             "layout": self._fingerprint,
             "first_ms": _to_ms(min(moments)) if moments else None,
@@ -291,7 +291,7 @@ class Transfer:
             return None
         return {"size_bytes": info.size_bytes, "layout": fingerprint(info.schema)}
 
-    def _read(self, seqs: Sequence[int], digests: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    def _read(self, seqs: Sequence[Key], digests: Sequence[bytes]) -> list[dict[str, Any]] | None:
         with self._store.snapshot() as snapshot:
             blobs = snapshot.by_seq(self._name, seqs)
         found = []
@@ -351,6 +351,11 @@ def record_of(ontology: str, file: dict[str, Any]) -> HistoryFileRecord:
         last_at=None if file["last_ms"] is None else _from_ms(file["last_ms"]),
         stale_rows=tuple(file.get("stale_rows", ())),
     )
+
+
+def _label(key: Key) -> int:
+    """A key in the name of a file."""
+    return key if isinstance(key, int) else int.from_bytes(digest_of(key), "big")
 
 
 def _to_ms(moment: datetime) -> int:

@@ -1,20 +1,26 @@
 """Instances of a MongoDB that move to the history: one moment of the store, and the journal of transfers beside it.
 
-An instance is known by the number in its generated ``_id``, which takes the place of the relational store's change
-number here. Instances with ids from elsewhere have none and stay.
+The key of an instance is its ``_id``: the number in a generated one, which is short, or else the ``_id`` in BSON. So also
+what other programs have written moves, and what came from another partition or an older installation.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+import bson
 from bson.binary import Binary
 from bson.codec_options import CodecOptions
+from bson.decimal128 import Decimal128
 from bson.int64 import Int64
+from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
+from bson.timestamp import Timestamp
 from pymongo import DeleteMany, InsertOne, ReplaceOne
 from pymongo.client_session import ClientSession
 
@@ -23,7 +29,7 @@ from sib.query.budget import Budget
 from storage.bdtr.identity import number_of, object_id
 from storage.bdtr.mongo_client import mongo_errors
 from storage.bdtr.mongo_session import Documents
-from storage.bdtr.moving import Aged, digest_of
+from storage.bdtr.moving import Aged, Key, digest_of
 from storage.bdtr.transfers import PUBLISHED_KEPT_S, Committed, Receipt, State, TransferRow, with_stale
 
 if TYPE_CHECKING:
@@ -33,6 +39,20 @@ if TYPE_CHECKING:
 
 CHUNK_DOCUMENTS = 1_000
 
+IDS_BYTES_MAX = 8 * 1024 * 1024
+"""Ids that one transfer notes: its row in the journal is one document of the server."""
+_KINDS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (type(None), ("null",)),
+    ((int, float, Decimal128), ("int", "long", "double", "decimal")),
+    (str, ("string",)),
+    (Mapping, ("object",)),
+    ((bytes, UUID), ("binData",)),
+    (ObjectId, ("objectId",)),
+    (bool, ("bool",)),
+    (datetime, ("date",)),
+    (Timestamp, ("timestamp",)),
+)
+"""Kinds of ids in the order in which a server sorts them."""
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _EPOCH = datetime(1970, 1, 1)
 
@@ -41,17 +61,37 @@ def _raw(documents: Documents) -> Documents:
     return documents.with_options(codec_options=_RAW)
 
 
-def _by_number(
-    documents: Documents, machine: bytes, numbers: Sequence[int], session: ClientSession | None
-) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    for start in range(0, len(numbers), CHUNK_DOCUMENTS):
-        ids = [object_id(number, machine) for number in numbers[start : start + CHUNK_DOCUMENTS]]
+def _key_of(id_: Any, machine: bytes) -> Key:
+    number = number_of(id_, machine)
+    return bson.encode({"_id": id_}) if number is None else number
+
+
+def _id_of(key: Key, machine: bytes) -> Any:
+    return object_id(key, machine) if isinstance(key, int) else bson.decode(key)["_id"]
+
+
+def _by_key(
+    documents: Documents, machine: bytes, keys: Sequence[Key], session: ClientSession | None
+) -> dict[Key, bytes]:
+    found: dict[Key, bytes] = {}
+    for start in range(0, len(keys), CHUNK_DOCUMENTS):
+        ids = [_id_of(key, machine) for key in keys[start : start + CHUNK_DOCUMENTS]]
         for document in _raw(documents).find({"_id": {"$in": ids}}, session=session):
-            number = number_of(document["_id"], machine)
-            if number is not None:
-                found[number] = bytes(document.raw)
+            found[_key_of(document["_id"], machine)] = bytes(document.raw)
     return found
+
+
+def _later(id_: Any) -> Iterator[dict[str, Any]]:
+    """Conditions, one after the other, for all ids behind this one: a comparison stays inside the values of its kind."""
+    yield {"_id": {"$gt": id_}}
+    kind = next(at for at, (kinds, _) in enumerate(_KINDS) if _is_of(id_, kinds))
+    names = [name for _, others in _KINDS[kind + 1 :] for name in others]
+    if names:
+        yield {"_id": {"$type": names}}
+
+
+def _is_of(id_: Any, kinds: Any) -> bool:
+    return kinds is bool if isinstance(id_, bool) else isinstance(id_, kinds)
 
 
 class MongoSnapshot:
@@ -68,29 +108,33 @@ class MongoSnapshot:
             rows = self._transfers.find({"collection": collection}, session=self._session).sort("_id", 1)
             return [_transfer_row(row) for row in rows]
 
-    def aged(self, collection: str, before_ms: int, after_seq: int, limit: int) -> list[Aged]:
-        """Instances in the order of their numbers that were inserted before a moment or at an unknown time."""
+    def aged(self, collection: str, before_ms: int, after_seq: Key, limit: int) -> list[Aged]:
+        """Instances in the order of their ids that were inserted before a moment or at an unknown time.
+
+        Fewer than ``limit`` if their ids are long; none only if there are no more.
+        """
         machine = self._store.machine
         moment = _EPOCH + timedelta(milliseconds=before_ms)
         time = "contextData.timestamp"
         is_old = {"$or": [{time: {"$lt": moment}}, {time: {"$not": {"$type": "date"}}}]}
-        filter_ = {"_id": {"$gt": object_id(max(0, after_seq), machine)}, **is_old}
         found: list[Aged] = []
+        size_bytes = 0
+        documents = _raw(self._store.documents(collection))
         with mongo_errors():
-            cursor = _raw(self._store.documents(collection)).find(filter_, session=self._session).sort("_id", 1)
-            for document in cursor:
-                number = number_of(document["_id"], machine)
-                if number is not None:
-                    found.append(Aged(number, bytes(document.raw)))
-                    if len(found) >= limit:
-                        break
-            cursor.close()
+            for later in [{}] if after_seq == 0 else _later(_id_of(after_seq, machine)):
+                with closing(documents.find({**later, **is_old}, session=self._session).sort("_id", 1)) as cursor:
+                    for document in cursor:
+                        key = _key_of(document["_id"], machine)
+                        found.append(Aged(key, bytes(document.raw)))
+                        size_bytes += len(key) if isinstance(key, bytes) else 0
+                        if len(found) >= limit or size_bytes >= IDS_BYTES_MAX:
+                            return found
         return found
 
-    def by_seq(self, collection: str, seqs: Sequence[int]) -> dict[int, bytes]:
-        """The instances with these numbers, as far as they are there."""
+    def by_seq(self, collection: str, seqs: Sequence[Key]) -> dict[Key, bytes]:
+        """The instances with these keys, as far as they are there."""
         with mongo_errors():
-            return _by_number(self._store.documents(collection), self._store.machine, seqs, self._session)
+            return _by_key(self._store.documents(collection), self._store.machine, seqs, self._session)
 
     def find(
         self, collection: str, filter_: Mapping[str, Any], *, budget: Budget | None = None, now: datetime | None = None
@@ -137,7 +181,7 @@ class MongoJournal:
                 return Committed(True, 0, 0)
             seqs, digests = row.receipt.seqs, row.receipt.digests
             documents = self._store.documents(row.collection)
-            blobs = _by_number(documents, self._store.machine, seqs, transaction.session)
+            blobs = _by_key(documents, self._store.machine, seqs, transaction.session)
             stale = [at for at, seq in enumerate(seqs) if seq not in blobs or digest_of(blobs[seq]) != digests[at]]
             if stale and not accept_stale:
                 return Committed(False, 0, len(stale))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import bson
 from sqlalchemy import Connection, bindparam, delete, func, select
@@ -24,10 +24,14 @@ BLOCKS_PER_STATEMENT = 2_000
 DIGEST_BYTES = 8
 
 
-class Aged(NamedTuple):
-    """A stored instance: its number and its BSON."""
+Key: TypeAlias = int | bytes
+"""How a store finds an instance again: by its number, or by ``{"_id": …}`` in BSON where it has none."""
 
-    seq: int
+
+class Aged(NamedTuple):
+    """A stored instance: its key and its BSON."""
+
+    seq: Key
     blob: bytes
 
 

@@ -8,6 +8,7 @@ that read the manifest just before finds its files.
 from __future__ import annotations
 
 import json
+import struct
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -36,13 +37,16 @@ from sib.errors import NotFoundError
 from sib.query.budget import Budget
 from storage.bdtr.catalogue import Catalogue
 from storage.bdtr.dialects import Dialect
-from storage.bdtr.moving import DIGEST_BYTES, Aged, aged_documents
+from storage.bdtr.moving import DIGEST_BYTES, Aged, Key, aged_documents
 from storage.bdtr.schema import LongText, Name, Number
 from storage.bdtr.search import Searcher
 
 if TYPE_CHECKING:
     from storage.bdtr.relational import RelationalStore
 
+NO_NUMBER = -1
+"""Stands for the number of an instance that has none."""
+_LENGTH = struct.Struct("<q")
 PUBLISHED_KEPT_S = 3600.0
 """How long a published row stays: longer than any query takes."""
 
@@ -70,19 +74,37 @@ class State(IntEnum):
 class Receipt:
     """Which versions of which instances go into the files of a transfer, row by row through all files."""
 
-    seqs: Sequence[int]
+    seqs: Sequence[Key]
     digests: Sequence[bytes]
 
     def to_bytes(self) -> bytes:
-        return array("q", self.seqs).tobytes() + b"".join(self.digests)
+        """Rows of a number and a digest; then, in their order, the ids of those that have the number ``NO_NUMBER``."""
+        numbers = array("q", [seq if isinstance(seq, int) else NO_NUMBER for seq in self.seqs])
+        ids = [seq for seq in self.seqs if isinstance(seq, bytes)]
+        return b"".join([_LENGTH.pack(len(numbers)), numbers.tobytes(), *self.digests, *ids])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Receipt:
-        n_rows = len(data) // (8 + DIGEST_BYTES)
-        seqs = array("q")
-        seqs.frombytes(data[: 8 * n_rows])
-        ends = range(8 * n_rows, len(data), DIGEST_BYTES)
-        return cls(seqs.tolist(), [data[at : at + DIGEST_BYTES] for at in ends])
+        (n_rows,) = _LENGTH.unpack_from(data)
+        start = _LENGTH.size + 8 * n_rows
+        end = start + DIGEST_BYTES * n_rows
+        numbers = array("q")
+        numbers.frombytes(data[_LENGTH.size : start])
+        ids = _split(data, end)
+        seqs: list[Key] = [next(ids) if number == NO_NUMBER else number for number in numbers]
+        return cls(seqs, [data[at : at + DIGEST_BYTES] for at in range(start, end, DIGEST_BYTES)])
+
+    def numbers(self) -> list[int]:
+        """The keys, where all of them are numbers."""
+        return [seq for seq in self.seqs if isinstance(seq, int)]
+
+
+def _split(data: bytes, start: int) -> Iterator[bytes]:
+    """BSON documents that follow each other."""
+    while start < len(data):
+        end = start + int.from_bytes(data[start : start + 4], "little")
+        yield data[start:end]
+        start = end
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +163,7 @@ class TransferJournal:
             row = _row(transaction.connection, number)
             if row.state is not State.PLANNED or row.receipt is None:
                 return Committed(True, 0, 0)
-            seqs, digests = row.receipt.seqs, row.receipt.digests
+            seqs, digests = row.receipt.numbers(), row.receipt.digests
             stale = transaction.changed_since(row.collection, seqs, digests)
             if stale and not accept_stale:
                 return Committed(False, 0, len(stale))
@@ -186,17 +208,20 @@ class Snapshot:
         statement = select(transfer).where(transfer.c.collection == collection).order_by(transfer.c.id)
         return [_transfer_row(row) for row in self._connection.execute(statement)]
 
-    def aged(self, collection: str, before_ms: int, after_seq: int, limit: int) -> list[Aged]:
-        """See ``aged_documents``."""
+    def aged(self, collection: str, before_ms: int, after_seq: Key, limit: int) -> list[Aged]:
+        """See ``aged_documents``. All keys are numbers here."""
         info = self._catalogue.get(collection)
-        return [] if info is None else aged_documents(self._connection, info, before_ms, after_seq, limit)
+        if info is None or not isinstance(after_seq, int):
+            return []
+        return aged_documents(self._connection, info, before_ms, after_seq, limit)
 
-    def by_seq(self, collection: str, seqs: Sequence[int]) -> dict[int, bytes]:
-        """The instances with these numbers, as far as they are there."""
+    def by_seq(self, collection: str, seqs: Sequence[Key]) -> dict[Key, bytes]:
+        """The instances with these keys, as far as they are there."""
         info = self._catalogue.get(collection)
-        if info is None or not seqs:
+        wanted = {seq for seq in seqs if isinstance(seq, int)}
+        if info is None or not wanted:
             return {}
-        docs, wanted = info.documents.c, set(seqs)
+        docs = info.documents.c
         between = (docs.seq >= min(wanted), docs.seq <= max(wanted))
         rows = self._connection.execute(select(docs.seq, docs.doc).where(*between))
         return {seq: blob for seq, blob in rows.tuples() if seq in wanted}

@@ -114,6 +114,22 @@ def test_what_is_older_than_the_window_moves_and_the_partition_writes_on(place):
     assert place.run(TRANSFER, "Moved")["moved"] == 0
 
 
+def test_instances_with_ids_from_elsewhere_move_too(place):
+    place.ontology("Foreign")
+    place.insert("Foreign", range(5), 2 * DAY)
+    ids = [bson.ObjectId("aa" * 12), "a text", 7, 7.5, {"of": "an object"}, bson.ObjectId("01" * 12)]
+    stamp = place.now - 2 * DAY
+    documents = [
+        {"_id": id_, "contextData": {"user": "u", "timestamp": stamp}, "Sensor": {"assetId": "F", "measure": float(n)}}
+        for n, id_ in enumerate(ids, 10)
+    ]
+    with place.partition.begin() as transaction:
+        transaction.insert_documents("Foreign", documents)
+    assert place.run(TRANSFER, "Foreign")["moved"] == 11
+    assert place.real_time("Foreign") == []
+    assert place.history("Foreign") == [float(n) for n in (*range(5), *range(10, 16))]
+
+
 def test_what_is_older_than_the_window_is_deleted(place):
     place.ontology("Deleted", options={"action": "delete"})
     place.insert("Deleted", range(30), 2 * DAY)
