@@ -84,7 +84,7 @@ def _by_key(
 def _later(id_: Any) -> Iterator[dict[str, Any]]:
     """Conditions, one after the other, for all ids behind this one: a comparison stays inside the values of its kind."""
     yield {"_id": {"$gt": id_}}
-    kind = next(at for at, (kinds, _) in enumerate(_KINDS) if _is_of(id_, kinds))
+    kind = next((at for at, (kinds, _) in enumerate(_KINDS) if _is_of(id_, kinds)), len(_KINDS))
     names = [name for _, others in _KINDS[kind + 1 :] for name in others]
     if names:
         yield {"_id": {"$type": names}}

@@ -1,7 +1,10 @@
 """Copies of whole databases between backends, and the journal of transfers, which every backend keeps."""
 
+from datetime import datetime
+
 import bson
 import pytest
+from bson import Decimal128, ObjectId
 
 import sofia2.bdtr
 from sib.errors import ConfigurationError, NotFoundError, StoreError
@@ -152,6 +155,44 @@ def test_moving_takes_out_what_nobody_changed_and_tells_nobody(old):
         assert (row.id, row.state.name) == (number, "DONE")
         assert [file["stale_rows"] for file in row.files] == [[], [1]]
         assert sorted(document["n"] for document in moment.find("S", {})) == [5, 6, 33]
+
+
+IDS = [
+    None,
+    5,
+    2.5,
+    Decimal128("7"),
+    "x",
+    "ñ",
+    {"a": 1},
+    b"raw",
+    ObjectId(),
+    ObjectId("0" * 24),
+    True,
+    datetime(2020, 1, 1),
+]
+
+
+def test_instances_with_ids_of_any_kind_move(old):
+    context = {"contextData": {"timestamp": datetime(2023, 1, 1)}}
+    with old.begin() as transaction:
+        transaction.insert_documents("S", [{"_id": id_, **context, "n": 10 + at} for at, id_ in enumerate(IDS)])
+    rows = []
+    while page := aged(old, after_seq=rows[-1].seq if rows else 0, limit=2):
+        rows += page
+    assert sorted(bson.decode(row.blob)["n"] for row in rows) == [0, 1, 2, 3, 4, *range(10, 10 + len(IDS))]
+    with old.snapshot() as moment:
+        assert moment.by_seq("S", [row.seq for row in rows]) == {row.seq: row.blob for row in rows}
+
+    journal, files = transfer_journal(old), [{"n_rows": len(rows)}]
+    number = journal.plan("S", files, receipt_of(rows), NOW_MS)
+    with old.begin() as transaction:
+        transaction.update("S", {"_id": "ñ"}, {"$set": {"n": -1}}, multi=False, now=None)
+    with old.snapshot() as moment:
+        assert list(moment.transfers("S")[0].receipt.seqs) == [row.seq for row in rows]
+    assert journal.commit(number, files, accept_stale=False).n_stale == 1
+    assert journal.commit(number, files, accept_stale=True).n_moved == len(rows) - 1
+    assert sorted(document["n"] for document in old.find("S")) == [-1, 5, 6]
 
 
 def test_a_transfer_is_abandoned_or_published(old):
