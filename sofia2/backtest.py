@@ -214,7 +214,7 @@ def _deploy(history: History, chosen: Sequence[CepRule]) -> Deployment:
         events,
         ontology=history.ontology,
         ontologies=ontologies,
-        refuse=lambda rule, names: _refusal(history, names),
+        refuse=lambda rule, read, written: _refusal(history, read),
         rows=lambda name, owner: _rows(history, name),
     )
     for rule in chosen:

@@ -40,6 +40,7 @@ from storage.bdc.records import UserRecord
 
 log = logging.getLogger("sofia2.cep")
 
+Refuse = Callable[[CepRule, Sequence[str], Sequence[str]], str | None]
 SNAPSHOT_S = 1.0
 SNAPSHOT_SHARE = 10
 """A snapshot that takes long is taken seldom: at most a tenth of the time goes into it."""
@@ -140,7 +141,7 @@ class CepShard:
         self,
         rules: Sequence[CepRule],
         events: Sequence[Any],
-        refuse: Callable[[CepRule, Sequence[str]], str | None],
+        refuse: Refuse,
         rows: Callable[[str, str], list[Row]],
         snapshot: Mapping[str, Any] | None,
     ) -> Deployment:
@@ -167,14 +168,15 @@ class CepShard:
         """Rules read each other's outputs, so all of them run on one shard; the others stand by for its loss."""
         return place("cep", self._config.topology.cep_shards) == self._name
 
-    def _judge(self, users: Mapping[str, UserRecord]) -> Callable[[CepRule, Sequence[str]], str | None]:
+    def _judge(self, users: Mapping[str, UserRecord]) -> Refuse:
         ontologies = self._inside.core.catalog.ontologies
 
-        def refuse(rule: CepRule, read: Sequence[str]) -> str | None:
+        def refuse(rule: CepRule, read: Sequence[str], written: Sequence[str]) -> str | None:
             owner = users.get(rule.owner)
             if owner is None or not owner.active:
                 return f"its owner {rule.owner!r} is not active"
-            for name in read:
+            wanted = [(name, Rights.QUERY) for name in read] + [(name, Rights.INSERT) for name in written]
+            for name, right in wanted:
                 record = ontologies[name]
                 rights = rights_of(
                     owner.name,
@@ -183,8 +185,8 @@ class CepShard:
                     is_public=record.public,
                     permission=record.permissions.get(owner.name),
                 )
-                if Rights.QUERY not in rights:
-                    return f"its owner {rule.owner!r} may not QUERY the ontology {name!r}"
+                if right not in rights:
+                    return f"its owner {rule.owner!r} may not {right.name} in the ontology {name!r}"
             return None
 
         return refuse

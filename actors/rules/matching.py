@@ -26,7 +26,12 @@ class Matcher:
     Rules whose condition cannot be read (those of another version's making) are in ``broken``, with the reason.
     """
 
-    def __init__(self, rules: Iterable[Rule], ontologies: Mapping[str, OntologyRecord]) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        ontologies: Mapping[str, OntologyRecord],
+        may_read: Callable[[str, str], bool] = lambda user, ontology: True,
+    ) -> None:
         self.by_ontology: dict[str, list[tuple[Rule, Condition | None]]] = defaultdict(list)
         self.by_output: dict[str, list[tuple[Rule, Condition | None]]] = defaultdict(list)
         self.broken: dict[str, str] = {}
@@ -37,7 +42,8 @@ class Matcher:
             except SibError as error:
                 self.broken[rule.name] = error.message
                 continue
-            for ontology in _ontologies_of(rule, children):
+            readable = (name for name in _ontologies_of(rule, children) if may_read(rule.owner, name))
+            for ontology in readable:
                 self.by_ontology[ontology].append((rule, condition))
             if rule.type is RuleType.CEP:
                 self.by_output[rule.cep.casefold()].append((rule, condition))

@@ -28,6 +28,7 @@ from actors.rules.journal import FLUSH_S, Journal
 from actors.rules.lane import Lane, rehearse
 from actors.rules.mail import MailServer
 from actors.rules.matching import Matcher, branch_of
+from actors.rules.rights import Judge
 from actors.rules.touched import Touched
 from actors.sandbox import selftest
 from actors.sandbox.errors import SandboxStartError
@@ -118,8 +119,12 @@ class RuleRunner:
     async def _take_over(self) -> None:
         async with self._changing:
             rules = [rule for rule in await asyncio.to_thread(self._read_rules) if self._is_ours(rule.name)]
+            judge = await asyncio.to_thread(self._judge)
             active = [rule for rule in rules if rule.active] if self._pool is not None else []
-            matcher = Matcher(active, self._inside.core.catalog.ontologies)
+            refused = {rule.name: why for rule in active if (why := judge.refusal(rule)) is not None}
+            active = [rule for rule in active if rule.name not in refused]
+            matcher = Matcher(active, self._inside.core.catalog.ontologies, judge.may_read)
+            matcher.broken.update(refused)
             active = [rule for rule in active if rule.name not in matcher.broken]
             for name, reason in matcher.broken.items():
                 log.error("the rule %s is not run: %s", name, reason)
@@ -144,6 +149,11 @@ class RuleRunner:
         assert self._pool is not None
         quota = self._quotas.setdefault(rule.name, Quota(self._per_minute()))
         return Lane(rule, self._pool, self._tools, self._journal, quota)
+
+    def _judge(self) -> Judge:
+        with self._bdc.read() as configuration:
+            users = {user.name: user for user in configuration.users.all()}
+        return Judge(users, self._inside.core.catalog.ontologies, self._bdc.cep_outputs())
 
     def _read_rules(self) -> list[Rule]:
         with self._bdc.read() as configuration:

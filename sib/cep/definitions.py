@@ -115,7 +115,7 @@ def deploy(
     *,
     ontology: Callable[[str], Ontology],
     ontologies: Iterable[str],
-    refuse: Callable[[CepRule, Sequence[str]], str | None],
+    refuse: Callable[[CepRule, Sequence[str], Sequence[str]], str | None],
     rows: Callable[[str, str], list[Row]],
     snapshot: Mapping[str, Any] | None = None,
 ) -> Deployment:
@@ -126,7 +126,8 @@ def deploy(
         events: all there are.
         ontology: a compiled ontology; raises SibError.
         ontologies: names of all ontologies: what rules name and is no event may be one of them, as a table.
-        refuse: given a rule and the ontologies that it reads, why it may not run (rights), or None.
+        refuse: given a rule, the ontologies that it reads (also through other rules) and those that it writes or stands in
+            for, why it may not run (rights), or None.
         rows: of a table (ontology), for the owner of a rule.
         snapshot: the state to go on from.
     """
@@ -163,25 +164,51 @@ def _leave_out_refused(
     parsed: dict[str, Rule],
     definitions: Mapping[str, EventDefinition],
     ontologies: Sequence[str],
-    refuse: Callable[[CepRule, Sequence[str]], str | None],
+    refuse: Callable[[CepRule, Sequence[str], Sequence[str]], str | None],
 ) -> None:
     names = {name.casefold(): name for name in ontologies}
+    sources = _sources(parsed, definitions, names)
     for name, rule in list(parsed.items()):
         targets = {other.target.casefold() for other in parsed.values()}
-        read: list[str] = []
+        targets |= {f"{(other.name or other.target).casefold()}__late" for other in parsed.values()}
         reason = None
         for stream in streams_of(rule):
             if stream in definitions:
-                read.append(definitions[stream].ontology)
-            elif stream in names:
-                read.append(names[stream])
+                continue
+            if stream in names:
                 deployment.tables.setdefault(names[stream], deployment.rules[name].owner)
             elif stream not in targets:
                 reason = f"there is no event, no output of a rule and no ontology {stream!r}"
-        reason = reason or refuse(deployment.rules[name], read)
+        target = rule.target.casefold()
+        written = [definitions[target].ontology] if target in definitions else []
+        written += [names[target]] if target in names else []
+        reason = reason or refuse(deployment.rules[name], sorted(sources[name]), written)
         if reason is not None:
             deployment.broken[name] = reason
             del parsed[name], deployment.rules[name]
+
+
+def _sources(
+    parsed: Mapping[str, Rule], definitions: Mapping[str, EventDefinition], names: Mapping[str, str]
+) -> dict[str, set[str]]:
+    """The ontologies that each rule reads, also through the outputs of others."""
+    makers: dict[str, list[str]] = {}
+    for name, rule in parsed.items():
+        makers.setdefault(rule.target.casefold(), []).append(name)
+        makers.setdefault(f"{(rule.name or rule.target).casefold()}__late", []).append(name)
+    found: dict[str, set[str]] = {}
+    for name in parsed:
+        seen, waiting, read = {name}, [name], set()
+        while waiting:
+            for stream in streams_of(parsed[waiting.pop()]):
+                if stream in definitions:
+                    read.add(definitions[stream].ontology)
+                elif stream in names:
+                    read.add(names[stream])
+                waiting += [maker for maker in makers.get(stream, ()) if maker not in seen]
+                seen.update(makers.get(stream, ()))
+        found[name] = read
+    return found
 
 
 def _compile(
@@ -199,7 +226,7 @@ def _compile(
             )
             break
         except CepSyntaxError as error:
-            guilty = _guilty(parsed, error)
+            guilty = _guilty(deployment, parsed, error)
             for name in guilty:
                 deployment.broken[name] = "; ".join(map(_said, error.problems))
                 del parsed[name], deployment.rules[name]
@@ -208,10 +235,13 @@ def _compile(
     deployment.engine = engine
 
 
-def _guilty(parsed: Mapping[str, Rule], error: CepSyntaxError) -> list[str]:
-    """The rules that do not compile alone; all of them if it is only their being together."""
-    alone = [name for name, rule in parsed.items() if check([rule])]
-    return alone or list(parsed)
+def _guilty(deployment: Deployment, parsed: Mapping[str, Rule], error: CepSyntaxError) -> list[str]:
+    """The rules in whose lines of the whole text the problems stand; all of them if that is none."""
+    lines: list[str] = []
+    for name in parsed:
+        lines += [name] * (deployment.rules[name].text().count("\n") + 1)
+    named = {lines[p.position.line - 1] for p in error.problems if 0 < p.position.line <= len(lines)}
+    return [name for name in parsed if name in named] or list(parsed)
 
 
 def streams_of(rule: Rule) -> list[str]:

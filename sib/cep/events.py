@@ -13,6 +13,8 @@ from typing import Any
 
 from sib.cep import nulls
 
+AHEAD_MS_MAX = 60_000
+"""An event time further ahead of the time of insertion is impossible: it would make all that comes later late."""
 _NUMBER_TYPES = frozenset({"number", "integer"})
 _TYPES = {"string": "string", "boolean": "bool"}
 
@@ -71,7 +73,7 @@ class EventDefinition:
         """
         attributes = {name: _typed(nulls.dig(document, path), kind) for name, path, kind in self._readers}
         ts = milliseconds(nulls.dig(document, self._time)) if self._time else None
-        return self.stream, inserted_ms if ts is None else ts, attributes
+        return self.stream, inserted_ms if ts is None or ts > inserted_ms + AHEAD_MS_MAX else ts, attributes
 
 
 def _parts(path: str) -> tuple[str | int, ...]:

@@ -37,6 +37,7 @@ def open_engine(files: HistoryFiles, memory_bytes: int, threads: int) -> duckdb.
         f"SET allowed_directories = [{literal(allowed)}]",
         "SET parquet_metadata_cache = true",
         "SET enable_external_access = false",
+        "SET TimeZone = 'UTC'",
         "SET lock_configuration = true",
     ):
         database.execute(statement)

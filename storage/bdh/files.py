@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +51,9 @@ class HistoryFiles(Protocol):
     url: str
 
     def put(self, path: str, tmp_path: str, data: memoryview) -> None:
-        """Write a whole file: under ``tmp_path`` first (replacing what is there), durable, then named ``path``.
+        """Write a whole file: under ``tmp_path`` first (or a name that begins with it), durable, then named ``path``.
+
+        What an interrupted attempt left under ``tmp_path`` is replaced or deleted.
 
         Raises:
             PartExistsError: there is a file of this name; it is as it was.
@@ -76,6 +79,19 @@ class HistoryFiles(Protocol):
 
     def close(self) -> None:
         """Close connections; the object opens new ones if it is used again."""
+
+
+def new_attempt(files: HistoryFiles, tmp_path: str) -> str:
+    """A path for one attempt to write a file; deletes what attempts before have left.
+
+    A server that was frozen carries out late what its client has given up: a name of its own for each attempt keeps that
+    from the file that a later attempt writes.
+    """
+    folder, _, name = tmp_path.rpartition("/")
+    for entry in files.entries(folder):
+        if entry.name == name or entry.name.startswith(f"{name}."):
+            files.delete(f"{folder}/{entry.name}")
+    return f"{tmp_path}.{secrets.token_hex(6)}"
 
 
 def open_files(url: str) -> HistoryFiles:

@@ -7,6 +7,7 @@ a list. So no file, setting, catalogue or network can be reached from the text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from sib.errors import SqlSyntaxError
 _TABLES = frozenset({"EMPTY", "BASE_TABLE", "SUBQUERY", "JOIN", "EXPRESSION_LIST", "TABLE_FUNCTION"})
 _NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _TABLE_FUNCTIONS = frozenset({"unnest"})
+_VIEW = re.compile(r"[A-Za-z_]\w{0,62}", re.ASCII)
+_CATALOGUE = ("duckdb_", "pg_", "pragma_", "sqlite_")
 _NAMES = """
     abs acos asin atan atan2 cbrt ceil ceiling cos cosh cot degrees exp factorial fdiv floor fmod gamma gcd greatest
     greatest_common_divisor isfinite isinf isnan lcm least least_common_multiple lgamma ln log log10 log2 mod
@@ -31,11 +34,11 @@ _NAMES = """
     sem skewness stddev stddev_pop stddev_samp string_agg sum sum_no_overflow sumkahan var_pop var_samp variance
     wavg weighted_avg cume_dist dense_rank fill first_value lag last_value lead nth_value ntile percent_rank rank
     rank_dense row_number array_to_string ascii bit_length char_length character_length chr concat concat_ws
-    contains damerau_levenshtein editdist3 ends_with hamming hash ilike_escape instr jaccard jaro_similarity
-    jaro_winkler_similarity lcase left left_grapheme len length length_grapheme levenshtein like_escape lower ltrim
+    contains ends_with hamming hash ilike_escape instr jaccard jaro_similarity
+    jaro_winkler_similarity lcase left left_grapheme len length length_grapheme like_escape lower ltrim
     md5 md5_number mismatches nfc_normalize not_ilike_escape not_like_escape octet_length ord overlay position
-    prefix regexp_escape regexp_extract regexp_extract_all regexp_full_match regexp_matches regexp_replace
-    regexp_split_to_array replace reverse right right_grapheme rtrim sha1 sha256 split split_part starts_with
+    prefix regexp_escape regexp_extract regexp_extract_all regexp_full_match regexp_matches
+    regexp_split_to_array reverse right right_grapheme rtrim sha1 sha256 split split_part starts_with
     str_split str_split_regex string_split string_split_regex string_to_array strip_accents strlen strpos substr
     substring substring_grapheme suffix translate trim ucase unicode upper url_decode url_encode base64 from_base64
     to_base64 encode decode try_strptime age century current_date date_add date_diff date_part date_sub date_trunc
@@ -83,6 +86,10 @@ def check(connection: duckdb.DuckDBPyConnection, statement: str, sources: Collec
     if tree["error"] or len(tree["statements"]) != 1:
         raise SqlSyntaxError(f"The query cannot be carried out: {str(tree.get('error_message'))[:200]}")
     views = {entry["key"] for node in _dicts(tree) if "cte_map" in node for entry in node["cte_map"]["map"]}
+    for view in views:
+        # Out of its scope the name of a view would be looked up elsewhere: a path as a file, these as the catalogue.
+        if not _VIEW.fullmatch(view) or view.lower().startswith(_CATALOGUE):
+            raise SqlSyntaxError(f"A view cannot be called {view[:100]!r}: use letters, digits and _.")
     for node in _dicts(tree):
         _check_node(node, views.union(sources))
 

@@ -30,6 +30,7 @@ from storage.bdh.files import (
     Entry,
     PartExistsError,
     PartMissingError,
+    new_attempt,
 )
 
 READERS_KEPT = 256
@@ -171,11 +172,12 @@ class RpcFiles:
     def put(self, path: str, tmp_path: str, data: memoryview) -> None:
         self._make_folder(tmp_path)
         self._make_folder(path)
-        self._write(self._full(tmp_path), data, tmp_path)
+        attempt = new_attempt(self, tmp_path)
+        self._write(self._full(attempt), data, attempt)
         try:
-            self._call(lambda client: client.rename(self._full(tmp_path), self._full(path)), path)
+            self._call(lambda client: client.rename(self._full(attempt), self._full(path)), path)
         except PartExistsError:
-            self.delete(tmp_path)
+            self.delete(attempt)
             raise
 
     def _write(self, full: str, data: memoryview, path: str) -> None:

@@ -20,6 +20,7 @@ from storage.bdh.files import (
     Entry,
     PartExistsError,
     PartMissingError,
+    new_attempt,
 )
 
 _UNAVAILABLE = {
@@ -54,18 +55,27 @@ class WebFiles:
                 if folder not in self._folders:
                     self._client.makedirs(folder)
                     self._folders.add(folder)
-            chunks = (bytes(data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES))
-            self._client.write(self._full(tmp_path), data=chunks, overwrite=True)
-            if self._client.status(self._full(tmp_path))["length"] != len(data):
-                raise StoreUnavailableError(f"HDFS at {self._address} kept only a part of a file; it is tried again.")
+        attempt = new_attempt(self, tmp_path)
+        self._write(attempt, data)
         try:
             with self._errors(path):
-                self._client.rename(self._full(tmp_path), self._full(path))
+                self._client.rename(self._full(attempt), self._full(path))
         except SibError:
             if not self.exists(path):
                 raise
-            self.delete(tmp_path)
+            self.delete(attempt)
             raise PartExistsError(f"The history has a file {path!r} already.") from None
+
+    def _write(self, path: str, data: memoryview) -> None:
+        chunks = (bytes(data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES))
+        try:
+            with self._errors(path):
+                self._client.write(self._full(path), data=chunks, overwrite=True)
+                size_bytes = self._client.status(self._full(path))["length"]
+        except PartMissingError:
+            raise StoreUnavailableError("HDFS lost a file that was being written; it is tried again.") from None
+        if size_bytes != len(data):
+            raise StoreUnavailableError(f"HDFS at {self._address} kept only a part of a file; it is tried again.")
 
     def exists(self, path: str) -> bool:
         with self._errors(path):
