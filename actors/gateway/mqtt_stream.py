@@ -7,7 +7,9 @@ is kept of a connection between packets but its counters, so that an idle one st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 from typing import TYPE_CHECKING, Any
 
 from sib.mqtt import codec
@@ -24,6 +26,8 @@ CONTROL_BYTES_MAX = 512 * 1024
 """Longest packet that is not a PUBLISH: a CONNECT with every string at its longest fits."""
 LARGE_PARTIAL_BYTES = 64 * 1024
 """Unfinished packets up to this size are not counted against ``MqttLimits.partial_bytes_max``."""
+SMALL_BYTES = 2048
+"""Reads up to this are of a client that waits for its answer, not of a burst."""
 LINGER_S = 0.5
 
 AUTHENTICATING, HOST_BUSY, WINDOW_FULL, PEER_SLOW = 1, 2, 4, 8
@@ -42,6 +46,7 @@ class MqttStream(asyncio.Protocol):
         "_out",
         "_partial",
         "_pauses",
+        "_socket",
         "_transport",
         "closing_since_s",
         "is_accepted",
@@ -57,6 +62,7 @@ class MqttStream(asyncio.Protocol):
     def __init__(self, endpoint: MqttEndpoint, options: ListenerOptions) -> None:
         self._endpoint = endpoint
         self.options = options
+        self._socket: Any = None
         self._transport: Any = None
         self._out: list[bytes] = []
         self._is_dirty = False
@@ -94,6 +100,7 @@ class MqttStream(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._socket = transport.get_extra_info("socket")
         address = transport.get_extra_info("peername")
         self.peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "")
         self.last_seen_s = self.packet_since_s = self._endpoint.clock()
@@ -120,6 +127,8 @@ class MqttStream(asyncio.Protocol):
             return
         self.last_seen_s = self._endpoint.clock()
         self._endpoint.stats.bytes_received += len(data)
+        if len(data) < SMALL_BYTES:
+            self._confirm_at_once()
         partial = self._partial
         if partial is not None:
             self._grow_partial(partial, data)
@@ -128,6 +137,12 @@ class MqttStream(asyncio.Protocol):
             data = bytes(partial)
             self._set_partial(None)
         self._parse(data)
+
+    def _confirm_at_once(self) -> None:
+        """A client with Nagle's algorithm on sends its next packet only when the last is confirmed; usual is after 40 ms."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     # Reading
 

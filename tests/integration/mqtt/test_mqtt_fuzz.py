@@ -23,7 +23,7 @@ class WireEnd:
         self.is_closed = False
 
     def get_extra_info(self, name):
-        return ("127.0.0.1", 1)
+        return ("127.0.0.1", 1) if name == "peername" else None
 
     def write(self, data):
         assert not self.is_closed, "written after closing"
