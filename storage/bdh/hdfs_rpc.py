@@ -173,16 +173,16 @@ class RpcFiles:
         self._make_folder(tmp_path)
         self._make_folder(path)
         attempt = new_attempt(self, tmp_path)
-        self._write(self._full(attempt), data, attempt)
+        self._write(attempt, data)
         try:
             self._call(lambda client: client.rename(self._full(attempt), self._full(path)), path)
         except PartExistsError:
             self.delete(attempt)
             raise
 
-    def _write(self, full: str, data: memoryview, path: str) -> None:
+    def _write(self, path: str, data: memoryview) -> None:
         options = WriteOptions(overwrite=True)
-        writer = self._call(lambda client: client.create(full, options), path)
+        writer = self._call(lambda client: client.create(self._full(path), options), path)
         try:
             for at in range(0, len(data), CHUNK_BYTES):
                 self._await(writer.write(bytes(data[at : at + CHUNK_BYTES])), DATA_TIMEOUT_S, path)

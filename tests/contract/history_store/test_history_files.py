@@ -44,6 +44,22 @@ def test_what_an_interrupted_attempt_left_is_written_over(files):
     assert files.read(PATH) == b"whole"
 
 
+@pytest.mark.server
+@pytest.mark.parametrize("bdh_url", ["hdfs", "webhdfs"], indirect=True)
+def test_no_attempt_writes_where_another_does(files, monkeypatch):
+    """What a frozen server carries out late of an attempt that was given up does not reach the file of the next one."""
+    written = []
+    write = type(files)._write
+    monkeypatch.setattr(type(files), "_write", lambda self, *given: (written.append(given[:-1]), write(self, *given)))
+    files.put(f"{TMP}.of-an-attempt-before", "S/_tmp/x", memoryview(b"half"))
+    files.put(PATH, TMP, memoryview(b"one"))
+    files.delete(PATH)
+    files.put(PATH, TMP, memoryview(b"two"))
+    assert len(written) == len(set(map(str, written))) == 3
+    assert files.read(PATH) == b"two"
+    assert files.entries("S/_tmp") == []
+
+
 def test_missing_files_and_folders(files):
     assert not files.exists(PATH)
     assert files.entries("nothing") == []
