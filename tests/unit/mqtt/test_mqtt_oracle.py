@@ -230,7 +230,8 @@ def test_a_broken_publish_that_we_read_is_read_alike_by_the_oracle(broken):
         ours = codec.decode_publish(flags, body, MQTT_5)
     except MqttProtocolError:
         return
-    assume(ours.topic or Property.TOPIC_ALIAS in ours.properties)  # KPs publish to the empty topic; the oracle refuses it
+    # KPs publish to the empty topic; the oracle refuses it.
+    assume(ours.topic or Property.TOPIC_ALIAS in ours.properties)
     theirs, _ = mqtt5.read(memoryview(codec.encode_packet(codec.PUBLISH, flags, body)))
     assert_same_publish(ours, theirs)
 
