@@ -22,25 +22,24 @@ from bson.regex import Regex
 from pymongo import DeleteMany, InsertOne, ReplaceOne
 from pymongo.client_session import ClientSession
 
-from sib.errors import DuplicateKeyError, LimitError, StoreError
+from sib.errors import LimitError, StoreError
 from sib.query.budget import Budget
 from sib.query.updater import upsert_seed
 from sib.query.values import hashable
 from storage.bdtr.assembly import assemble, encode_document
 from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
 from storage.bdtr.indexes import with_context
-from storage.bdtr.model import DOCUMENTS_KEPT_MAX, DuplicatesInBatchError, IndexSpec, WriteResult
+from storage.bdtr.model import DOCUMENTS_KEPT_MAX, IndexSpec, WriteResult
 from storage.bdtr.mongo_client import mongo_errors
 from storage.bdtr.mongo_reader import KIND_DELETE, KIND_UPDATE
 from storage.bdtr.mongo_session import Documents, put
+from storage.bdtr.mongo_unique import CHUNK_DOCUMENTS, chunks, refuse_changes, refuse_duplicates
 from storage.bdtr.rewriting import WRITES_MAX, UpdateCommand, Updater
 from storage.bdtr.transaction import WRITE_SLOTS
-from storage.bdtr.unique import sentence, shortened, values_of
 
 if TYPE_CHECKING:
     from storage.bdtr.mongo import MongoStore
 
-CHUNK_DOCUMENTS = 500
 LOGGED_BYTES_MAX = 12 * 1024 * 1024
 """A changed document that is larger is not written into the log a second time."""
 
@@ -147,7 +146,7 @@ class MongoTransaction:
                 return first
             if any(spec.unique or spec.is_geo for spec in indexes):
                 whole = with_context(docs, heads, now_ms)
-                self._refuse_duplicates(collection, indexes, whole)
+                refuse_duplicates(self._store.documents(collection), indexes, whole, (), self._turn.session)
                 self._store.drop_unfit(collection, whole)
             rows = assemble(bodies, heads, now_ms, first, self._store.machine, self.seq + 1)
             blobs = [blob for _, blob in rows]
@@ -191,7 +190,7 @@ class MongoTransaction:
                     following += 1
             encoded = [encode_document(document) for document in whole]
             whole = [bson.decode(blob) for blob in encoded]
-            self._refuse_duplicates(collection, indexes, whole, given)
+            refuse_duplicates(self._store.documents(collection), indexes, whole, given, self._turn.session)
             self._store.drop_unfit(collection, whole)
             ids = [document["_id"] for document in whole]
             for start in range(0, len(whole), CHUNK_DOCUMENTS):
@@ -206,57 +205,6 @@ class MongoTransaction:
 
     def _collection(self, name: str) -> list[IndexSpec]:
         return self._store.collection(name, self)
-
-    # ------------------------------------------------------------------ duplicates
-
-    def _refuse_duplicates(
-        self, collection: str, indexes: Sequence[IndexSpec], documents: Sequence[Document], given: Sequence[int] = ()
-    ) -> None:
-        """A duplicate is found before it is written: the server would end the whole transaction."""
-        conflicts = self._id_conflicts(collection, documents, given) if given else {}
-        for spec in indexes:
-            if spec.unique:
-                conflicts = {**self._conflicts(collection, spec, documents), **conflicts}
-        if conflicts:
-            raise DuplicatesInBatchError(conflicts[min(conflicts)], conflicts)
-
-    def _id_conflicts(self, collection: str, documents: Sequence[Document], given: Sequence[int]) -> dict[int, str]:
-        conflicts: dict[int, str] = {}
-        seen = set()
-        for chunk in _chunks([documents[at]["_id"] for at in given]):
-            found = self._store.documents(collection).find(
-                {"_id": {"$in": chunk}}, {"_id": 1}, session=self._turn.session
-            )
-            seen |= {hashable(row["_id"]) for row in found}
-        for at in given:
-            key = hashable(documents[at]["_id"])
-            if key in seen:
-                conflicts[at] = (
-                    f"Duplicate value of _id: {shortened([documents[at]['_id']])}. Send an _id that is not stored yet."
-                )
-            seen.add(key)
-        return conflicts
-
-    def _conflicts(
-        self, collection: str, spec: IndexSpec, documents: Sequence[Document], own: frozenset[Any] = frozenset()
-    ) -> dict[int, str]:
-        conflicts: dict[int, str] = {}
-        seen: set[Any] = set()
-        wanted = [values_of(spec, document) for document in documents]
-        for chunk in _chunks(list(documents)):
-            filter_ = _same_values(spec, chunk)
-            stored = self._store.documents(collection).find(filter_, session=self._turn.session)
-            for document in stored:
-                if hashable(document["_id"]) not in own and not _is_left_out(spec, document):
-                    seen |= values_of(spec, document)
-        for at, (document, values) in enumerate(zip(documents, wanted, strict=True)):
-            if _is_left_out(spec, document):
-                continue
-            if values & seen:
-                conflicts[at] = sentence(spec, document)
-            else:
-                seen |= values
-        return conflicts
 
     # ------------------------------------------------------------------ reads, updates and deletes
 
@@ -350,7 +298,7 @@ class MongoTransaction:
     def _stored(self, collection: str, ids: Sequence[Any], n_documents: int) -> Iterator[list[Document]]:
         """The documents with these ids in chunks."""
         documents = self._store.documents(collection)
-        for chunk in _chunks(ids, n_documents):
+        for chunk in chunks(ids, n_documents):
             found = documents.find({"_id": {"$in": chunk}}, session=self._turn.session)
             by_id = {hashable(document["_id"]): document for document in found}
             present = [by_id[key] for key in map(hashable, chunk) if key in by_id]
@@ -372,10 +320,7 @@ class MongoTransaction:
         if changed:
             news = [new for _, _, _, new in changed]
             own = frozenset(hashable(old["_id"]) for old, _, _, _ in changed)
-            for spec in indexes:
-                conflicts = self._conflicts(collection, spec, news, own) if spec.unique else {}
-                if conflicts:
-                    raise DuplicateKeyError(conflicts[min(conflicts)])
+            refuse_changes(self._store.documents(collection), indexes, news, own, self._turn.session)
             self._store.drop_unfit(collection, news)
             self._turn.write(
                 self._store.documents(collection),
@@ -472,36 +417,6 @@ def _slot(gateway: str, number: int) -> str:
 
 def _deletes(ids: Any) -> list[Any]:
     return [DeleteMany({"_id": {"$in": list(ids)}})]
-
-
-def _chunks(values: Sequence[Any], size: int = CHUNK_DOCUMENTS) -> Iterator[Any]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
-
-
-def _same_values(spec: IndexSpec, documents: Sequence[Document]) -> Document:
-    """A filter for stored documents that may have the values of one of these in an index."""
-    from sib.query.paths import values_at
-    from sib.query.values import MISSING
-
-    clauses = []
-    for document in documents:
-        clause = {}
-        for path in spec.paths:
-            values = [None if value is MISSING else value for value in values_at(document, path) or [None]]
-            clause[path] = {"$in": [value for value in values if not isinstance(value, (Regex, re.Pattern))]}
-        clauses.append(clause)
-    if len(spec.paths) == 1:
-        (path,) = spec.paths
-        return {path: {"$in": [value for clause in clauses for value in clause[path]["$in"]]}}
-    return {"$or": clauses}
-
-
-def _is_left_out(spec: IndexSpec, document: Document) -> bool:
-    """Whether a sparse index does not hold the document."""
-    from storage.bdtr.indexes import keys_of
-
-    return spec.sparse and not keys_of(spec, document)[0]
 
 
 def _report(result: WriteResult, before: list[Document], after: list[Document]) -> None:
