@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sib.access import Identity, Rights, Role
 from storage.bdc import schema, tables
 from storage.bdc.activity import Activity
-from storage.bdc.cep import CepStore
+from storage.bdc.cep_state import CepStore
 from storage.bdc.configuration import Configuration
 from storage.bdc.engine import Database, make_engine
 from storage.bdc.history import HistoryManifest

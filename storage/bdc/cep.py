@@ -1,18 +1,15 @@
-"""CEP in the configuration database: events, rules, and the state of the shards."""
+"""CEP in the configuration database: events and rules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, select
 
 from sib.cep.definitions import CepEvent, CepRule, streams_of
 from sib.errors import SibError
-from storage.bdc.cep_models import CepEventRow, CepRuleRow, CepSnapshot
+from storage.bdc.cep_models import CepEventRow, CepRuleRow
 from storage.bdc.configuration import Configuration
-from storage.bdc.engine import Database
 from storage.bdc.models import Ontology, User
 from storage.bdc.records import Outcome
 
@@ -114,28 +111,6 @@ def outputs(configuration: Configuration) -> dict[str, list[tuple[str, frozenset
         read = frozenset(ontology_of[stream] for stream in streams_of(parsed) if stream in ontology_of)
         found.setdefault(parsed.target.casefold(), []).append((rule.owner, read))
     return found
-
-
-class CepStore:
-    """The state of the shards. Each call is one transaction; safe for threads."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def save(self, shard: str, positions: Mapping[str, int], state: bytes, now: datetime) -> None:
-        """Keep the state of a shard and up to which change of each partition it goes, instead of what was kept before."""
-        values = {"taken_at": now, "positions": dict(positions), "state": state}
-        with self._database.write() as connection:
-            changed = connection.execute(update(CepSnapshot).where(CepSnapshot.shard_name == shard).values(**values))
-            if not changed.rowcount:
-                connection.execute(insert(CepSnapshot).values(shard_name=shard, **values))
-
-    def load(self, shard: str) -> tuple[dict[str, int], bytes] | None:
-        """The last state of a shard: (positions by partition, state); None if there is none."""
-        statement = select(CepSnapshot.positions, CepSnapshot.state).where(CepSnapshot.shard_name == shard)
-        with self._database.read() as connection:
-            row = connection.execute(statement).first()
-        return None if row is None else (dict(row.positions), row.state)
 
 
 def _event(row: Row[Any]) -> CepEvent:

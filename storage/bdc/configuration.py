@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -32,7 +33,7 @@ class Configuration:
     """
 
     def __init__(self, connection: Connection, now: Callable[[], datetime]) -> None:
-        from storage.bdc import cep, definitions, deployments, kps, ontologies, processes, rules, users
+        from storage.bdc import definitions, deployments, kps, ontologies, processes, rules, users
 
         self.connection = connection
         self.now = now
@@ -47,10 +48,22 @@ class Configuration:
         self.assets: AssetRepository = definitions.AssetRepository(self)
         self.settings: SettingRepository = definitions.SettingRepository(self)
         self.deployments: DeploymentRepository = deployments.DeploymentRepository(self)
-        self.cep_events: CepEventRepository = cep.CepEventRepository(self)
-        self.cep_rules: CepRuleRepository = cep.CepRuleRepository(self)
         self.rules: RuleRepository = rules.RuleRepository(self)
         self.processes: ProcessRepository = processes.ProcessRepository(self)
+
+    # Apart: the language of CEP rules takes long to load, and most processes have nothing to do with it.
+
+    @cached_property
+    def cep_events(self) -> CepEventRepository:
+        from storage.bdc.cep import CepEventRepository
+
+        return CepEventRepository(self)
+
+    @cached_property
+    def cep_rules(self) -> CepRuleRepository:
+        from storage.bdc.cep import CepRuleRepository
+
+        return CepRuleRepository(self)
 
     def version(self) -> int:
         """The number of the configuration before this transaction's own changes."""
