@@ -19,7 +19,7 @@ from actors.clients import FutureWrite, PartitionClient
 from actors.config import PlatformConfig
 from actors.operations import Grant, Operations, OperationsCore, Origin, read_text
 from actors.writes import INSERT_ONCE, NO_CONSUMER
-from sib.access import Rights, rights_of
+from sib.access import Rights
 from sib.errors import AuthorizationError
 from sib.query import plan as plans
 from sib.query.native import is_empty
@@ -278,16 +278,7 @@ class _InsideOperations(Operations):
         is_administrator = user.role == "ADMINISTRADOR"
         if who.kp:
             return is_administrator, self._core.bdc.rights(who.kp, who.user)
-        return is_administrator, {
-            record.name: rights_of(
-                who.user,
-                user.role,
-                owner=record.owner,
-                is_public=record.public,
-                permission=record.permissions.get(who.user),
-            )
-            for record in ontologies
-        }
+        return is_administrator, {record.name: record.rights(who.user, user.role) for record in ontologies}
 
 
 _NAIVE = json_util.JSONOptions(tz_aware=False)

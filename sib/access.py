@@ -7,7 +7,7 @@ Source: Sofia2 documentation, "Modelo de seguridad" (order and permissions) and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 
@@ -139,6 +139,17 @@ def check_may_join(kp: str, kp_owner: str, user: str, role: Role) -> None:
 def may_create_ontologies(role: Role) -> bool:
     """USUARIO may create KPs, but no ontologies."""
     return role is not Role.USUARIO
+
+
+def may_hear(makers: Iterable[tuple[str, Iterable[str]]], user: str, may_query: Callable[[str], bool]) -> bool:
+    """Whether ``user`` may be told what CEP rules put out: he owns one of them, or may QUERY all that one of them reads.
+
+    Args:
+        makers: of each rule that puts it out its owner and the ontologies that it reads.
+        user: the user.
+        may_query: whether he may QUERY an ontology.
+    """
+    return any(owner == user or all(map(may_query, read)) for owner, read in makers)
 
 
 def may_manage(user: str, role: Role, *, owner: str) -> bool:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sib.access import Rights, Role, authorize, rights_of
+from sib.access import Rights, Role, authorize
 from sib.errors import AuthenticationError, ConfigurationError
 from sib.ontology import Ontology, compile_ontology
 from storage.bdc.bdc import Bdc, open_bdc
@@ -149,12 +149,7 @@ class History:
         if name not in self._ontologies:
             with self.bdc.read() as configuration:
                 record = configuration.ontologies.get(name)
-            rights = Rights.NONE
-            if record is not None:
-                granted = record.permissions.get(self._user or "")
-                rights = rights_of(
-                    self._user or "", self._role, owner=record.owner, is_public=record.public, permission=granted
-                )
+            rights = Rights.NONE if record is None else record.rights(self._user or "", self._role)
             authorize(
                 "QUERY",
                 name,

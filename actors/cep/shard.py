@@ -24,7 +24,7 @@ from actors.config import PlatformConfig
 from actors.feed import Announcement, Event
 from actors.inside import Inside
 from actors.rules.feed import RuleFeed
-from sib.access import Rights, rights_of
+from sib.access import Rights
 from sib.cep.definitions import CepRule, Deployment, deploy
 from sib.cep.engine import IncomingEvent
 from sib.cep.errors import CepSnapshotError
@@ -177,15 +177,7 @@ class CepShard:
                 return f"its owner {rule.owner!r} is not active"
             wanted = [(name, Rights.QUERY) for name in read] + [(name, Rights.INSERT) for name in written]
             for name, right in wanted:
-                record = ontologies[name]
-                rights = rights_of(
-                    owner.name,
-                    owner.role,
-                    owner=record.owner,
-                    is_public=record.public,
-                    permission=record.permissions.get(owner.name),
-                )
-                if right not in rights:
+                if right not in ontologies[name].rights(owner.name, owner.role):
                     return f"its owner {rule.owner!r} may not {right.name} in the ontology {name!r}"
             return None
 

@@ -23,7 +23,7 @@ from actors.operations import OperationsCore
 from actors.router import Router
 from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease
-from sib.access import Identity, Rights
+from sib.access import Identity, Rights, may_hear
 from sib.errors import AuthenticationError, NotFoundError, SibError, StoreUnavailableError
 from sib.sessions import touch_lag_s
 from sib.ssap.answers import InsertAnswerTemplate
@@ -245,14 +245,9 @@ class GatewayCore(OperationsCore):
         self._stop_callback(subscription_id)
 
     def may_hear(self, output: str, user: str, rights: Mapping[str, Rights]) -> bool:
-        """Whether a user may be told what CEP rules put out under this name (in lower case).
-
-        He may if he owns such a rule, or may QUERY every ontology that it reads.
-        """
-        return any(
-            owner == user or all(Rights.QUERY in rights.get(name, Rights.NONE) for name in read)
-            for owner, read in self._cep_outputs.get(output, ())
-        )
+        """Whether a user may be told what CEP rules put out under this name (in lower case)."""
+        makers = self._cep_outputs.get(output, ())
+        return may_hear(makers, user, lambda name: Rights.QUERY in rights.get(name, Rights.NONE))
 
     def has_output(self, output: str) -> bool:
         """Whether an active CEP rule puts out something under this name (in lower case)."""

@@ -23,7 +23,7 @@ from bson import ObjectId
 from actors.inside import Inside, Principal
 from actors.processes.definitions import LoadFormat, LoadOptions
 from actors.processes.rows import FileRow, read_rows
-from sib.access import Rights, rights_of
+from sib.access import Rights
 from sib.errors import (
     AuthorizationError,
     ConfigurationError,
@@ -105,17 +105,7 @@ class Loads:
         """Refuse at once who may not INSERT; each row is checked again when it is stored."""
         with self._bdc.read() as configuration:
             user = configuration.users.get(name)
-        rights = (
-            Rights(0)
-            if user is None or not user.active
-            else rights_of(
-                name,
-                user.role,
-                owner=ontology.owner,
-                is_public=ontology.public,
-                permission=ontology.permissions.get(name),
-            )
-        )
+        rights = Rights.NONE if user is None or not user.active else ontology.rights(name, user.role)
         if Rights.INSERT not in rights:
             raise AuthorizationError(f"The user {name!r} may not INSERT into {ontology.name!r}.")
 

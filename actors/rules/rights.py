@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-from sib.access import Rights, rights_of
+from sib.access import Rights, may_hear
 from sib.rules.rule import Rule, RuleType
 from storage.bdc.records import OntologyRecord, UserRecord
 
@@ -25,10 +26,7 @@ class Judge:
         record, known = self._ontologies.get(ontology), self._users.get(user)
         if record is None or known is None:
             return False
-        rights = rights_of(
-            user, known.role, owner=record.owner, is_public=record.public, permission=record.permissions.get(user)
-        )
-        return Rights.QUERY in rights
+        return Rights.QUERY in record.rights(user, known.role)
 
     def refusal(self, rule: Rule) -> str | None:
         """Why a rule must not run, or None."""
@@ -41,8 +39,6 @@ class Judge:
                     return f"its owner {rule.owner!r} may not QUERY the ontology {name!r}"
         if rule.type is RuleType.CEP:
             makers = self._outputs.get(rule.cep.casefold(), ())
-            if makers and not any(
-                maker == rule.owner or all(self.may_read(rule.owner, name) for name in read) for maker, read in makers
-            ):
+            if makers and not may_hear(makers, rule.owner, partial(self.may_read, rule.owner)):
                 return f"its owner {rule.owner!r} may not QUERY what the CEP output {rule.cep!r} is made of"
         return None

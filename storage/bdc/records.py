@@ -8,7 +8,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from sib.access import Permission, Role
+from sib.access import Permission, Rights, Role, rights_of
 
 
 class Outcome(StrEnum):
@@ -84,6 +84,11 @@ class OntologyRecord:
     template: str = ""  # name@version of the template it was made from
     permissions: Mapping[str, Permission] = field(default_factory=dict)
     created_at: datetime | None = field(default=None, compare=False)
+
+    def rights(self, user: str, role: Role) -> Rights:
+        """What a user of this role may do with the ontology, whether it is active or not."""
+        permission = self.permissions.get(user)
+        return rights_of(user, role, owner=self.owner, is_public=self.public, permission=permission)
 
 
 @dataclass(frozen=True, slots=True)
