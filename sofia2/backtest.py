@@ -215,7 +215,7 @@ def _deploy(history: History, chosen: Sequence[CepRule]) -> Deployment:
         ontology=history.ontology,
         ontologies=ontologies,
         refuse=lambda rule, read, written: _refusal(history, read),
-        rows=lambda name, owner: _rows(history, name),
+        rows=lambda name: _rows(history, name),
     )
     for rule in chosen:
         if rule.name in deployment.broken:

@@ -11,8 +11,7 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import bson
@@ -25,10 +24,10 @@ from actors.feed import Announcement, Event
 from actors.inside import Inside
 from actors.rules.feed import RuleFeed
 from sib.access import Rights
-from sib.cep.definitions import CepRule, Deployment, deploy
+from sib.cep.definitions import CepEvent, CepRule, Deployment, Refuse, deploy
 from sib.cep.engine import IncomingEvent
 from sib.cep.errors import CepSnapshotError
-from sib.cep.events import EventDefinition
+from sib.cep.events import milliseconds
 from sib.cep.output import Output
 from sib.cep.tables import TABLE_ROWS_MAX, Row
 from sib.errors import SibError
@@ -40,12 +39,9 @@ from storage.bdc.records import UserRecord
 
 log = logging.getLogger("sofia2.cep")
 
-Refuse = Callable[[CepRule, Sequence[str], Sequence[str]], str | None]
 SNAPSHOT_S = 1.0
 SNAPSHOT_SHARE = 10
 """A snapshot that takes long is taken seldom: at most a tenth of the time goes into it."""
-WAITING_MAX = 20_000
-"""Changes that wait; beyond it no further page of the change log is read."""
 GRACE_MS = 1_000
 """The clock goes so much behind for the rules: what is stored now may be on its way here, and would come late."""
 TABLES_S = 5.0
@@ -120,16 +116,11 @@ class CepShard:
                 return
             snapshot = before.engine.snapshot()
         refuse = self._judge(users)
-        tables: dict[tuple[str, str], list[Row]] = {}
-
-        def rows(ontology: str, owner: str) -> list[Row]:
-            return tables.get((ontology, owner), [])
-
         try:
-            deployment = self._deploy(rules, events, refuse, rows, snapshot)
+            deployment = self._deploy(rules, events, refuse, snapshot)
         except CepSnapshotError as error:
             log.error("the state of the CEP rules cannot be used, they start anew: %s", error.message)
-            deployment = self._deploy(rules, events, refuse, rows, None)
+            deployment = self._deploy(rules, events, refuse, None)
         deployment.sources = sources
         for name, reason in deployment.broken.items():
             log.error("the CEP rule %s is not run: %s", name, reason)
@@ -140,9 +131,8 @@ class CepShard:
     def _deploy(
         self,
         rules: Sequence[CepRule],
-        events: Sequence[Any],
+        events: Sequence[CepEvent],
         refuse: Refuse,
-        rows: Callable[[str, str], list[Row]],
         snapshot: Mapping[str, Any] | None,
     ) -> Deployment:
         catalog = self._inside.core.catalog
@@ -152,11 +142,10 @@ class CepShard:
             ontology=catalog.ontology,
             ontologies=catalog.ontologies,
             refuse=refuse,
-            rows=rows,
             snapshot=snapshot,
         )
 
-    def _read(self) -> tuple[list[CepRule], list[Any], dict[str, UserRecord], bool]:
+    def _read(self) -> tuple[list[CepRule], list[CepEvent], dict[str, UserRecord], bool]:
         with self._bdc.read() as configuration:
             rules = [rule for rule in configuration.cep_rules.all() if rule.active]
             has_scripts = any(rule.active and rule.type == "cep" for rule in configuration.rules.all())
@@ -243,7 +232,8 @@ class CepShard:
                 log.error("rules that feed each other through %s: %d hops, the event is left out", event.ontology, hops)
                 continue
             hops_max = max(hops_max, hops)
-            incoming += [_event(definition, document) for definition in definitions]
+            inserted_ms = milliseconds(document.get("contextData", {}).get("timestamp")) or 0
+            incoming += [definition.event(document, inserted_ms) for definition in definitions]
         return hops_max + 1, incoming
 
     async def _deliver(self, outputs: Sequence[Output], hops: int) -> None:
@@ -320,15 +310,6 @@ class CepShard:
             **self._counts,
             **self._delivery.counts,
         }
-
-
-def _event(definition: EventDefinition, document: Mapping[str, Any]) -> IncomingEvent:
-    inserted = document.get("contextData", {}).get("timestamp")
-    inserted_ms = round((inserted - _EPOCH).total_seconds() * 1000) if inserted is not None else 0
-    return definition.event(document, inserted_ms)
-
-
-_EPOCH = datetime(1970, 1, 1)
 
 
 def _row(document: dict[str, Any], root: str | None) -> Row:

@@ -14,6 +14,8 @@ from sib.cep.tables import Row
 from sib.errors import SibError
 from sib.ontology import Ontology
 
+Refuse = Callable[["CepRule", Sequence[str], Sequence[str]], str | None]
+"""Given a rule, the ontologies that it reads and those that it writes, why it may not run, or None."""
 IDLE_MS = 2_000
 """A partition that is silent for so long follows the clock, unless a rule's ``@watermark`` says otherwise."""
 
@@ -101,8 +103,8 @@ class Deployment:
     """By name: those that run."""
     broken: dict[str, str]
     """By name: why a rule does not run."""
-    tables: dict[str, str]
-    """Ontology that is read as a table, to the owner of the rule that reads it."""
+    tables: list[str] = field(default_factory=list)
+    """The ontologies that are read as tables."""
     fresh: list[str] = field(default_factory=list)
     """Rules that start empty."""
     sources: Any = None
@@ -115,8 +117,8 @@ def deploy(
     *,
     ontology: Callable[[str], Ontology],
     ontologies: Iterable[str],
-    refuse: Callable[[CepRule, Sequence[str], Sequence[str]], str | None],
-    rows: Callable[[str, str], list[Row]],
+    refuse: Refuse,
+    rows: Callable[[str], list[Row]] = lambda _: [],
     snapshot: Mapping[str, Any] | None = None,
 ) -> Deployment:
     """Compile what can run; a rule that cannot is left out with its reason and does not stop the others.
@@ -128,10 +130,10 @@ def deploy(
         ontologies: names of all ontologies: what rules name and is no event may be one of them, as a table.
         refuse: given a rule, the ontologies that it reads (also through other rules) and those that it writes or stands in
             for, why it may not run (rights), or None.
-        rows: of a table (ontology), for the owner of a rule.
+        rows: of a table (an ontology) to begin with.
         snapshot: the state to go on from.
     """
-    deployment = Deployment(compile_rules(()), {}, {}, {}, {})
+    deployment = Deployment(compile_rules(()), {}, {}, {})
     definitions: dict[str, EventDefinition] = {}
     for event in events:
         try:
@@ -149,9 +151,11 @@ def deploy(
             deployment.broken[rule.name] = "; ".join(map(_said, error.problems))
         except ValueError as error:
             deployment.broken[rule.name] = str(error)
-    _leave_out_refused(deployment, parsed, definitions, list(ontologies), refuse)
-    tables = {name: rows(name, owner) for name, owner in deployment.tables.items()}
-    _compile(deployment, parsed, tables, snapshot)
+    names = {name.casefold(): name for name in ontologies}
+    _leave_out_refused(deployment, parsed, definitions, names, refuse)
+    read = {stream for rule in parsed.values() for stream in streams_of(rule)}
+    deployment.tables = sorted(names[stream] for stream in read - definitions.keys() if stream in names)
+    _compile(deployment, parsed, {name: rows(name) for name in deployment.tables}, snapshot)
     read = {stream for rule in parsed.values() for stream in streams_of(rule)}
     for stream, definition in definitions.items():
         if stream in read:
@@ -163,52 +167,64 @@ def _leave_out_refused(
     deployment: Deployment,
     parsed: dict[str, Rule],
     definitions: Mapping[str, EventDefinition],
-    ontologies: Sequence[str],
-    refuse: Callable[[CepRule, Sequence[str], Sequence[str]], str | None],
+    names: Mapping[str, str],
+    refuse: Refuse,
 ) -> None:
-    names = {name.casefold(): name for name in ontologies}
-    sources = _sources(parsed, definitions, names)
-    for name, rule in list(parsed.items()):
-        targets = {other.target.casefold() for other in parsed.values()}
-        targets |= {f"{(other.name or other.target).casefold()}__late" for other in parsed.values()}
-        reason = None
-        for stream in streams_of(rule):
-            if stream in definitions:
-                continue
-            if stream in names:
-                deployment.tables.setdefault(names[stream], deployment.rules[name].owner)
-            elif stream not in targets:
-                reason = f"there is no event, no output of a rule and no ontology {stream!r}"
-        target = rule.target.casefold()
-        written = [definitions[target].ontology] if target in definitions else []
-        written += [names[target]] if target in names else []
-        reason = reason or refuse(deployment.rules[name], sorted(sources[name]), written)
-        if reason is not None:
-            deployment.broken[name] = reason
+    """What a rule does itself is judged first: one that may not run must not make others read or write through it."""
+    while True:
+        for is_deep in (False, True):
+            makers = _makers(parsed)
+            refused: dict[str, str] = {}
+            for name, rule in parsed.items():
+                unknown = set(streams_of(rule)) - definitions.keys() - names.keys() - makers.keys()
+                target = rule.target.casefold()
+                written = [definitions[target].ontology] if target in definitions else []
+                written += [names[target]] if target in names else []
+                read = _ontologies_read(name, parsed, makers if is_deep else {}, definitions, names)
+                reason = (
+                    f"there is no event, no output of a rule and no ontology {min(unknown)!r}"
+                    if unknown
+                    else refuse(deployment.rules[name], sorted(read), written)
+                )
+                if reason is not None:
+                    refused[name] = reason
+            if refused:
+                break
+        else:
+            return
+        deployment.broken.update(refused)
+        for name in refused:
             del parsed[name], deployment.rules[name]
 
 
-def _sources(
-    parsed: Mapping[str, Rule], definitions: Mapping[str, EventDefinition], names: Mapping[str, str]
-) -> dict[str, set[str]]:
-    """The ontologies that each rule reads, also through the outputs of others."""
+def _makers(parsed: Mapping[str, Rule]) -> dict[str, list[str]]:
+    """The rules that put out each stream."""
     makers: dict[str, list[str]] = {}
     for name, rule in parsed.items():
-        makers.setdefault(rule.target.casefold(), []).append(name)
-        makers.setdefault(f"{(rule.name or rule.target).casefold()}__late", []).append(name)
-    found: dict[str, set[str]] = {}
-    for name in parsed:
-        seen, waiting, read = {name}, [name], set()
-        while waiting:
-            for stream in streams_of(parsed[waiting.pop()]):
-                if stream in definitions:
-                    read.add(definitions[stream].ontology)
-                elif stream in names:
-                    read.add(names[stream])
-                waiting += [maker for maker in makers.get(stream, ()) if maker not in seen]
-                seen.update(makers.get(stream, ()))
-        found[name] = read
-    return found
+        for stream in (rule.target.casefold(), f"{(rule.name or rule.target).casefold()}__late"):
+            makers.setdefault(stream, []).append(name)
+    return makers
+
+
+def _ontologies_read(
+    name: str,
+    parsed: Mapping[str, Rule],
+    makers: Mapping[str, Sequence[str]],
+    definitions: Mapping[str, EventDefinition],
+    names: Mapping[str, str],
+) -> set[str]:
+    """The ontologies that a rule reads, also through the outputs of others as far as ``makers`` names them."""
+    seen, waiting, read = {name}, [name], set()
+    while waiting:
+        for stream in streams_of(parsed[waiting.pop()]):
+            if stream in definitions:
+                read.add(definitions[stream].ontology)
+            elif stream in names:
+                read.add(names[stream])
+            new = set(makers.get(stream, ())) - seen
+            seen |= new
+            waiting += new
+    return read
 
 
 def _compile(
