@@ -22,7 +22,7 @@ from actors.cep.delivery import Delivered, Delivery
 from actors.config import PlatformConfig
 from actors.feed import Announcement, Event
 from actors.inside import Inside
-from actors.rules.feed import RuleFeed
+from actors.watcher import Watcher
 from sib.access import Rights
 from sib.cep.definitions import CepEvent, CepRule, Deployment, Refuse, deploy
 from sib.cep.engine import IncomingEvent
@@ -60,7 +60,7 @@ class CepShard:
         self._inside = Inside(name, config)
         self._bdc = self._inside.core.bdc
         self._loop = asyncio.get_event_loop()
-        self._feed = RuleFeed(name, config.topology, self._take, lambda: self._waiting)
+        self._feed = Watcher(name, config.topology, self._take, lambda: self._waiting)
         self._delivery = Delivery(self._inside, config, has_scripts=lambda: self._has_scripts)
         self._has_scripts = False
         self._deployment: Deployment | None = None

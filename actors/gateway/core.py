@@ -17,7 +17,8 @@ from actors.feed import subscriber_of
 from actors.gateway.channel import Channel
 from actors.gateway.commands import Commands
 from actors.gateway.logins import Logins
-from actors.gateway.notifier import CEP, Inbox, LocalSubscription, Notifier
+from actors.gateway.notifier import CEP, LocalSubscription, Notifier
+from actors.inbox import Inbox
 from actors.metrics import GatewayMetrics, Samples
 from actors.operations import OperationsCore
 from actors.router import Router

@@ -8,12 +8,11 @@ delivered only when all its INDICATIONs are written, queued durably or given up.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Any
 
-from actors.feed import Announcement, Indication
+from actors.feed import Indication
 from sib.errors import StoreUnavailableError
 from sib.ssap.answers import Rows, format_cep_indication, format_indication, format_indication_rest
 from sib.ssap.cipher import encipher
@@ -45,48 +44,6 @@ class _Early:
         self.ontology = ontology
         self.rows: list[tuple[str | None, bytes | None]] = []
         self.done = done
-
-
-class Inbox:
-    """What one partition has announced to this gateway, put back into its order; says how far all is delivered."""
-
-    def __init__(self, apply: Callable[[int, list[Indication]], Awaitable[None] | None]) -> None:
-        self._apply = apply
-        self._received: int | None = None
-        self._held: dict[int, Announcement] = {}
-        self._open: dict[int, int] = {}
-        """Announcements being delivered: what was delivered before each, by a number of its own."""
-        self._numbers = itertools.count()
-
-    @property
-    def acked(self) -> int:
-        """Every change up to this one is delivered."""
-        return min(self._open.values()) if self._open else self._received or 0
-
-    @property
-    def received(self) -> int | None:
-        """Every change up to this one has come here, if it concerns us; None before the first announcement."""
-        return self._received
-
-    def put(self, announcement: Announcement) -> None:
-        """Take an announcement, in whatever order they come; the chain begins with a reset, what was received is dropped."""
-        if announcement.is_reset:
-            self._held = {before: held for before, held in self._held.items() if held.seq > announcement.seq}
-            self._deliver(announcement)
-        elif self._received is None or announcement.seq > self._received:
-            self._held[announcement.previous] = announcement
-        while self._received is not None and (following := self._held.pop(self._received, None)) is not None:
-            self._deliver(following)
-
-    def _deliver(self, announcement: Announcement) -> None:
-        # A page of the change log may begin before what was received last.
-        before = self.acked if announcement.is_reset else announcement.previous
-        self._received = announcement.seq
-        pending = self._apply(announcement.seq, announcement.indications) if announcement.indications else None
-        if pending is not None:
-            number = next(self._numbers)
-            self._open[number] = before
-            asyncio.ensure_future(pending).add_done_callback(lambda _: self._open.pop(number))
 
 
 class LocalSubscription:

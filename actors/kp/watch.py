@@ -18,7 +18,7 @@ import orjson
 
 from actors.config import PlatformConfig
 from actors.feed import Announcement, Event
-from actors.gateway.notifier import Inbox
+from actors.inbox import Inbox
 from actors.runtime import Ref
 from sib.errors import LimitError, SibError, StoreUnavailableError
 from sib.ssap.printing import print_one
@@ -36,13 +36,6 @@ COLLECTED_MAX = 10_000
 BEGIN_S_MAX = 10.0
 
 Notify = Callable[[str, Any], Awaitable[None]]
-
-
-class _EventInbox(Inbox):
-    """An inbox that hands over the changed documents."""
-
-    def _deliver(self, announcement: Announcement) -> None:
-        super()._deliver(announcement._replace(indications=announcement.events))  # type: ignore[arg-type]
 
 
 class _Subscription:
@@ -129,7 +122,7 @@ class Watch:
     async def _begin(self, partition: str) -> None:
         is_new = partition not in self._inboxes
         if is_new:
-            self._inboxes[partition] = _EventInbox(self._apply)  # type: ignore[arg-type]
+            self._inboxes[partition] = Inbox(self._apply)
         while True:
             try:
                 if is_new:  # the position of an earlier process of this KP is not ours
@@ -146,9 +139,11 @@ class Watch:
         inbox = self._inboxes[partition]
         wanted = {s.ontology for s in self._subscriptions.values()}
         watched = [name for name in sorted(wanted) if self._topology.partition_of(name) == partition]
-        await _call(partition, "watch", self._name, watched)
+        if not watched:
+            await _call(partition, "watch", self._name, [])
         while watched:
-            announcement = await _call(partition, "heartbeat", self._name, self._epoch, inbox.acked, inbox.received)
+            told = self._name, self._epoch, inbox.acked, inbox.received, watched
+            announcement = await _call(partition, "heartbeat", *told)
             if announcement is None:
                 return
             inbox.put(announcement)

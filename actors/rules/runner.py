@@ -22,7 +22,6 @@ from actors.feed import Announcement, Event
 from actors.inside import Inside
 from actors.rules.carrier import Rehearsal, Tools, describe
 from actors.rules.clock import Clock
-from actors.rules.feed import RuleFeed
 from actors.rules.fetch import Fetcher
 from actors.rules.journal import FLUSH_S, Journal
 from actors.rules.lane import Lane, rehearse
@@ -34,6 +33,7 @@ from actors.sandbox import selftest
 from actors.sandbox.errors import SandboxStartError
 from actors.sandbox.limits import Limits
 from actors.sandbox.pool import WarmPool
+from actors.watcher import Watcher
 from sib.errors import MalformedMessageError, NotFoundError, SibError, UnsupportedError
 from sib.placement import place
 from sib.rules.condition import compile_condition
@@ -73,7 +73,7 @@ class RuleRunner:
         self._matcher = Matcher((), {})
         self._clock = Clock(self._bdc, utc_now, self._put, self._is_ours)
         self._tools = Tools(self._inside, self._bdc, self._fetch, self._mail, Touched(), utc_now, self._clock.poke)
-        self._feed = RuleFeed(name, config.topology, self._take, lambda: self._waiting)
+        self._feed = Watcher(name, config.topology, self._take, lambda: self._waiting)
         self._pool: WarmPool | None = None
         self._refusal = "the sandbox is being tested"
         self._waiting = self._ticks = self._skipped = 0

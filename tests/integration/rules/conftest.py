@@ -6,10 +6,10 @@ import pytest
 
 from actors import clients
 from actors import partition as partition_module
+from actors import watcher as watcher_module
 from actors.config import Limits, PlatformConfig
 from actors.partition import OntologyPartition
 from actors.query import QueryWorker
-from actors.rules import feed as feed_module
 from sib.access import Permission, Role
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, TokenRecord, UserRecord
@@ -18,9 +18,9 @@ from tests.integration.rules.rule_platform import TOKEN, TOPOLOGY, LocalRef, Pla
 
 @pytest.fixture
 async def platform(tmp_path, monkeypatch):
-    for module in (clients, partition_module, feed_module):
+    for module in (clients, partition_module, watcher_module):
         monkeypatch.setattr(module, "Ref", LocalRef)
-    monkeypatch.setattr(feed_module, "BEAT_S", 0.05)
+    monkeypatch.setattr(watcher_module, "BEAT_S", 0.05)
     for module in ("actors.partition", "actors.query", "actors.operations", "actors.rules.runner"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
     (tmp_path / "bdtr").mkdir()

@@ -76,10 +76,13 @@ class Platform:
             await self.devices.insert(who, ontology, instance)
 
     async def rows(self, ontology):
-        """Instances in the order in which they were stored; ids of what rules insert say nothing of it."""
-        found = await self.devices.query(
-            SOFIA, f'db.{ontology}.find({{}}).sort({{"contextData.timestamp": 1}})', query_type=QueryType.NATIVE
-        )
+        """Instances in the order in which they were stored: neither ids nor times tell those of one batch apart."""
+        found = await self.devices.query(SOFIA, f"db.{ontology}.find({{}})", query_type=QueryType.NATIVE)
+        order: dict = {}
+        for change in self.partition._store.changes(0, 100_000):
+            if change.document:
+                order.setdefault(change.document["_id"], change.seq)
+        found.sort(key=lambda row: order[row["_id"]])
         return [{key: value for key, value in row.items() if key not in ("_id", "contextData")} for row in found]
 
     async def until(self, is_done, timeout_s=20):

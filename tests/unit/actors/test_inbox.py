@@ -3,7 +3,7 @@
 import asyncio
 
 from actors.feed import Announcement, Indication
-from actors.gateway.notifier import Inbox
+from actors.inbox import Inbox
 
 ONE = [Indication("A", "{}", None, ["s"])]
 

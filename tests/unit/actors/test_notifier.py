@@ -7,7 +7,8 @@ import pytest
 
 from actors.feed import Announcement, Indication
 from actors.gateway import notifier as module
-from actors.gateway.notifier import Inbox, LocalSubscription, Notifier
+from actors.gateway.notifier import LocalSubscription, Notifier
+from actors.inbox import Inbox
 from sib.ssap.messages import Dialect
 
 

@@ -1,7 +1,7 @@
-"""What changes in the ontologies of rules: from the partitions' feed to the runner, in order and at least once.
+"""What changes in some ontologies: from the partitions' feed to an actor, in order and at least once.
 
-The runner is a consumer like a gateway: a change counts as done when every run that it triggered is handled, so after a crash what
-was not handled comes again.
+The actor is a consumer like a gateway: a change counts as done when whatever it caused is handled, so after a crash what was not
+handled comes again.
 """
 
 from __future__ import annotations
@@ -10,40 +10,31 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from actors.config import Topology
 from actors.feed import Announcement, Event
-from actors.gateway.notifier import Inbox
+from actors.inbox import Inbox
 from actors.runtime import Ref
 from sib.errors import SibError
 
-log = logging.getLogger("sofia2.rules")
+log = logging.getLogger("sofia2.watcher")
 
 BEAT_S = 0.5
 WAITING_MAX = 20_000
-"""Runs that wait; beyond it no further page of the change log is read."""
-
-Handle = Callable[[list[Event]], Awaitable[None]]
-"""Takes the changes of one announcement; it returns when they are queued, in order, and gives the awaitable of their end."""
+"""What waits at the most; beyond it no further page of the change log is read."""
 
 
-class _EventInbox(Inbox):
-    """An inbox that hands over the changed documents."""
-
-    def _deliver(self, announcement: Announcement) -> None:
-        super()._deliver(announcement._replace(indications=announcement.events))  # type: ignore[arg-type]
-
-
-class RuleFeed:
-    """The changes of all partitions for one runner.
+class Watcher:
+    """The changes of all partitions for one actor.
 
     Args:
-        name: the runner's, under which its positions are kept.
+        name: the actor's, under which its positions are kept.
         topology: which partitions there are.
-        take: gets the changes of one announcement, one announcement of a partition after the other; returns when its runs are
+        take: gets the changes of one announcement, one announcement of a partition after the other; returns when they are
             queued, with an awaitable that ends when they are handled.
-        waiting: how many runs wait.
+        waiting: how many changes, or what they made, wait.
     """
 
     def __init__(
@@ -56,15 +47,12 @@ class RuleFeed:
         self._name, self._topology, self._take, self._waiting = name, topology, take, waiting
         self._epoch = os.urandom(6).hex()
         self._watched: dict[str, tuple[str, ...]] = dict.fromkeys(topology.partitions, ())
-        self._inboxes = {partition: self._new_inbox(partition) for partition in topology.partitions}
+        self._inboxes = {partition: Inbox(partial(self._apply, partition)) for partition in topology.partitions}
         self._turns: dict[str, asyncio.Task[Any]] = {}
         self._is_live: dict[str, bool] = dict.fromkeys(topology.partitions, False)
         self._is_watching: dict[str, bool] = dict.fromkeys(topology.partitions, False)
         self._beats: list[asyncio.Task[None]] = []
         self._wake = {partition: asyncio.Event() for partition in topology.partitions}
-
-    def _new_inbox(self, partition: str) -> Inbox:
-        return _EventInbox(lambda _, events: self._apply(partition, events))  # type: ignore[arg-type]
 
     def start(self) -> None:
         """Begin; the ontologies have been told by ``watch``."""
@@ -98,8 +86,8 @@ class RuleFeed:
         for task in self._beats:
             task.cancel()
 
-    def _apply(self, partition: str, events: list[Event]) -> Awaitable[None]:
-        """Announcements of one partition are taken one after the other; each ends when its runs are handled."""
+    def _apply(self, partition: str, seq: int, events: list[Event]) -> Awaitable[None]:
+        """Announcements of one partition are taken one after the other; each ends when what it caused is handled."""
         before = self._turns.get(partition)
 
         async def queue() -> Awaitable[None] | None:
