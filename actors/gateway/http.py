@@ -22,7 +22,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from actors.gateway.callback_post import AddressPolicy
 from actors.gateway.http_protocol import (
     KEEP_ALIVE_TIMEOUT_S,
     HttpConfig,
@@ -33,6 +32,7 @@ from actors.gateway.http_protocol import (
 from actors.gateway.rest import RestRouter, SSAPResourceApp, TokenListApp
 from actors.gateway.websocket import ChannelGateway, SsapWebSocketApp
 from actors.gateway.websocket_mqtt import MqttWebSocketApp, OpenMqtt
+from actors.outgoing import AddressPolicy
 
 WEBSOCKET_PATH = "/sib/api_websocket"
 MQTT_PATH = "/mqtt"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from functools import partial
 
 from actors.config import PLATFORM, Listener, PlatformConfig
-from actors.gateway.callback_post import AddressPolicy, CallbackPoster
+from actors.gateway.callback_post import CallbackPoster
 from actors.gateway.callbacks import CallbackSender
 from actors.gateway.http import RunningHttp, start_http
 from actors.gateway.mqtt_websocket import WebSocketMqtt
@@ -21,6 +21,7 @@ from actors.gateway.nodes import (
     tls_context,
 )
 from actors.metrics import Samples, format_metrics, merge_samples
+from actors.outgoing import AddressPolicy
 from actors.runtime import Ref
 from sib.errors import SibError
 

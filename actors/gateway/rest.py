@@ -14,8 +14,9 @@ from typing import Protocol
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
-from actors.gateway.callback_post import AddressPolicy, check_endpoint
+from actors.gateway.callback_post import check_endpoint
 from actors.operations import Origin
+from actors.outgoing import AddressPolicy
 from sib.errors import AuthenticationError, LimitError, SibError, UnsupportedError
 from sib.ssap.answers import Answer
 from sib.ssap.envelope import Request

@@ -2,7 +2,7 @@
 
 Invariants: a name is resolved once a connection, the address is checked, and exactly that address is connected to; each redirect
 is checked like a first request; no proxy of the environment is used.
-Source of the address rule: ``actors.gateway.callback_post``, which has the same for REST callbacks.
+The rule of the addresses is that of REST callbacks: ``actors.outgoing``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import httpcore
 import httpx
 
-from actors.gateway.callback_post import AddressPolicy, Resolve, resolve_name
+from actors.outgoing import AddressPolicy, CheckedBackend, Resolve, resolve_name
 from sib.errors import AuthorizationError, LimitError, MalformedMessageError, SibError
 
 TIMEOUT_S = 10.0
@@ -74,7 +75,7 @@ class Fetcher:
     """Makes the requests of scripts. One per actor, on its event loop."""
 
     def __init__(self, allow: Sequence[str] = (), *, resolve: Resolve = resolve_name) -> None:
-        self._backend = _CheckedBackend(AllowList(allow), resolve)
+        self._backend = CheckedBackend(partial(_allowed, AllowList(allow)), resolve)
         self._allow = tuple(allow)
         self._pool = self._new_pool()
 
@@ -82,7 +83,7 @@ class Fetcher:
         """Take over another list. Connections that are open and idle are not used any more."""
         if tuple(allow) != self._allow:
             self._allow = tuple(allow)
-            self._backend = _CheckedBackend(AllowList(allow), self._backend.resolve)
+            self._backend = CheckedBackend(partial(_allowed, AllowList(allow)), self._backend.resolve)
             self._pool = self._new_pool()
 
     def _new_pool(self) -> httpcore.AsyncConnectionPool:
@@ -158,31 +159,11 @@ class Fetcher:
         await self._pool.aclose()
 
 
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to checked addresses only. TLS still verifies the name, since that comes from the URL."""
-
-    def __init__(self, allow: AllowList, resolve: Resolve) -> None:
-        self._allow, self.resolve = allow, resolve
-        self._backend = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        addresses = await self.resolve(host, port)
-        allowed = [address for address in addresses if self._allow.allows(host, address)]
-        if not allowed:
-            raise AuthorizationError(f"scripts may not reach {host}: rules.http_allow does not name it or its network")
-        for address in allowed[:-1]:
-            try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._backend.connect_tcp(allowed[-1], port, timeout, local_address, socket_options)
+def _allowed(allow: AllowList, host: str, addresses: Sequence[str]) -> list[str]:
+    allowed = [address for address in addresses if allow.allows(host, address)]
+    if not allowed:
+        raise AuthorizationError(f"scripts may not reach {host}: rules.http_allow does not name it or its network")
+    return allowed
 
 
 def _url(text: str) -> httpx.URL:

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from bson import ObjectId
 
-from actors.gateway.callback_post import AddressPolicy
 from actors.gateway.http import start_http
+from actors.outgoing import AddressPolicy
 from sib.errors import AuthenticationError
 from sib.ssap.answers import AffectedIds, Answer, InsertedId, Json, NoData, Rows, Text
 from sib.ssap.messages import Dialect, MessageType

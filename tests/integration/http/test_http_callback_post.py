@@ -12,8 +12,9 @@ import pytest
 import trustme
 
 from actors.gateway import callback_post
-from actors.gateway.callback_post import AddressPolicy, CallbackPoster, EndpointRefusedError
+from actors.gateway.callback_post import CallbackPoster, EndpointRefusedError
 from actors.gateway.callbacks import CallbackSender, Outcome
+from actors.outgoing import AddressPolicy
 
 
 class Receiver:

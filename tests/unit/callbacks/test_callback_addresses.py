@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.gateway.callback_post import ENDPOINT_CHARS_MAX, AddressPolicy, check_endpoint
+from actors.gateway.callback_post import ENDPOINT_CHARS_MAX, check_endpoint
+from actors.outgoing import AddressPolicy
 from sib.errors import ConfigurationError, MalformedMessageError
 
 
