@@ -119,22 +119,19 @@ class _Planner:
 
     def plan(self) -> Plan:
         self._collect_names()
-        for section, add in (
-            ("users", self._add_user),
-            ("ontologies", self._add_ontology),
-            ("kps", self._add_kp),
-            ("queries", self._add_query),
-            ("assets", self._add_asset),
-        ):
+        adders: dict[str, Callable[[Declared], None]] = {
+            "users": self._add_user,
+            "ontologies": self._add_ontology,
+            "kps": self._add_kp,
+            "queries": self._add_query,
+            "assets": self._add_asset,
+            **{each.section.name: partial(self._add_other, each) for each in extensions()},
+        }
+        for section, add in adders.items():
             for source in self._sources:
                 for declared in source.content.objects:
                     if declared.section == section:
                         self._checked(source, declared, add)
-        for extension in extensions():
-            for source in self._sources:
-                for declared in source.content.objects:
-                    if declared.section == extension.section.name:
-                        self._checked(source, declared, partial(self._add_other, extension))
         for source in self._sources:
             for declared in source.content.settings:
                 self._checked(source, declared, self._add_setting)

@@ -138,8 +138,7 @@ class GatewayCore(OperationsCore):
     ) -> Channel:
         """The SSAP side of a new connection. ``message_bytes_max``: its listener's; None = as by default."""
         self.channels += 1
-        bytes_max = self.limits.message_bytes_max if message_bytes_max is None else message_bytes_max
-        return Channel(self, transport, kind=kind, peer=peer, client_id=client_id, message_bytes_max=bytes_max)
+        return Channel(self, transport, kind=kind, peer=peer, client_id=client_id, message_bytes_max=message_bytes_max)
 
     def channel_closed(self, channel: Channel) -> None:
         self.channels -= 1

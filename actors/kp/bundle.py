@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from actors.kp.manifest import FILE, Manifest, ManifestError, parse_manifest
@@ -81,26 +82,31 @@ def lay_out(content: bytes, folder: Path) -> Path:
         return target
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = _read_archive(archive)
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-    try:
+    with fresh_folder(target) as fresh:
         for name, data in files.items():
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        make_public(fresh)
-        with contextlib.suppress(OSError):  # another process was faster
-            fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 
-def make_public(folder: Path) -> None:
-    """Programs in the sandbox run as users of their own: everybody may read."""
-    folder.chmod(0o755)
-    for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+@contextmanager
+def fresh_folder(target: Path) -> Iterator[Path]:
+    """A folder to be filled; when the block ends well it is ``target``, whole and readable for everybody.
+
+    Programs in the sandbox run as users of their own, hence readable. If another process was faster, its folder stays.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        for path in fresh.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        with suppress(OSError):  # another process was faster
+            fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _read_folder(folder: Path) -> Files:

@@ -5,17 +5,15 @@ Outside of the sandbox and without network. Wheels only: nothing of a package is
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.kp.bundle import make_public
+from actors.kp.bundle import fresh_folder
 from actors.kp.manifest import ManifestError
 
 INSTALL_S_MAX = 120.0
@@ -47,18 +45,11 @@ def install(name: str, dependencies: Sequence[str], wheelhouse: Path, folder: Pa
         return target
     if not wheelhouse.is_dir():
         raise ManifestError(f"the KP has dependencies, and there is no wheelhouse {wheelhouse} (setting kp.wheelhouse)")
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-    try:
+    with fresh_folder(target) as fresh:
         _run_installer(dependencies, wheelhouse, fresh)
         size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
         if size > BYTES_MAX:
             raise ManifestError(f"the dependencies are {size >> 20} MiB; at most {BYTES_MAX >> 20} MiB")
-        make_public(fresh)
-        with contextlib.suppress(OSError):  # another process was faster
-            fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
@@ -19,6 +18,7 @@ from sib.errors import SibError
 from storage.bdc.bdc import Bdc
 from storage.bdc.processes import ProcessKind, RunState
 from storage.bdc.records import LogRecord
+from storage.filelock import file_lock
 
 log = logging.getLogger("sofia2.processes")
 
@@ -152,14 +152,6 @@ def lock(folder: Path, name: str) -> Iterator[None]:
     Raises:
         ProcessRunningError: somebody has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"process-{quote(name, safe=' ')[:200]}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ProcessRunningError(f"The process {name!r} runs already: wait for it.") from None
+    refusal = ProcessRunningError(f"The process {name!r} runs already: wait for it.")
+    with file_lock(folder / f"process-{quote(name, safe=' ')[:200]}.lock", refusal):
         yield
-    finally:
-        os.close(descriptor)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sib.errors import StoreUnavailableError
 from storage.bdh.layout import folder_of
+from storage.filelock import file_lock
 
 
 class TransferRunningError(StoreUnavailableError):
@@ -29,13 +28,6 @@ def transfer_lock(folder: Path, ontology: str) -> Iterator[None]:
     Raises:
         TransferRunningError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / f"transfer-{folder_of(ontology)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TransferRunningError(f"A transfer of {ontology!r} is under way already: wait for it.") from None
+    refusal = TransferRunningError(f"A transfer of {ontology!r} is under way already: wait for it.")
+    with file_lock(folder / f"transfer-{folder_of(ontology)}.lock", refusal):
         yield
-    finally:
-        os.close(descriptor)
