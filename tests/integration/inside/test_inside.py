@@ -17,25 +17,11 @@ from sib.errors import AuthorizationError, InvalidInstanceError, OntologyNotFoun
 from sib.ssap.messages import QueryType
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, UserRecord
+from tests.integration.local_actors import LocalRef
 
 SCHEMA = '{"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"], "additionalProperties": false}'
 TOPOLOGY = Topology(("mqtt-0",), ("http-0",), ("shard-0",), ("partition-0",), ("query-0",))
 SOFIA, ANA = Principal("sofia", session_key="rule:test"), Principal("ana")
-
-
-class LocalRef:
-    """A reference whose actor is an object of this process."""
-
-    actors: dict = {}
-
-    def __init__(self, name):
-        self._actor = self.actors.get(name)
-
-    async def call(self, method, *arguments):
-        return getattr(self._actor, method)(*arguments)
-
-    def tell(self, method, *arguments):
-        """Nobody listens."""
 
 
 @pytest.fixture

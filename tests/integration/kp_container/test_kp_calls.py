@@ -20,25 +20,10 @@ from sib.access import Role
 from sib.errors import AuthorizationError, LimitError, MalformedMessageError, QuerySyntaxError, SibError
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, UserRecord
+from tests.integration.local_actors import LocalRef
 
 TOPOLOGY = Topology(("mqtt-0",), ("http-0",), ("shard-0",), ("partition-0",), ("query-0",))
 NAME = "kp-one"
-
-
-class LocalRef:
-    """A reference whose actor is an object of this process."""
-
-    actors: dict = {}
-
-    def __init__(self, name):
-        self._actor = self.actors.get(name)
-
-    async def call(self, method, *arguments):
-        return getattr(self._actor, method)(*arguments)
-
-    def tell(self, method, *arguments):
-        if self._actor is not None:
-            getattr(self._actor, method)(*arguments)
 
 
 class Worker:

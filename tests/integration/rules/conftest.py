@@ -13,7 +13,8 @@ from actors.query import QueryWorker
 from sib.access import Permission, Role
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, TokenRecord, UserRecord
-from tests.integration.rules.rule_platform import TOKEN, TOPOLOGY, LocalRef, Platform
+from tests.integration.local_actors import LocalRef
+from tests.integration.rules.rule_platform import TOKEN, TOPOLOGY, Platform
 
 
 @pytest.fixture

@@ -8,29 +8,13 @@ from actors.inside import Inside, Principal
 from actors.rules.runner import RuleRunner
 from sib.rules.rule import Rule, RuleType
 from sib.ssap.messages import QueryType
+from tests.integration.local_actors import LocalRef
 
 TOPOLOGY = Topology(
     ("mqtt-0",), ("http-0",), ("shard-0",), ("partition-0",), ("query-0",), rule_runners=("rule-runner-0",)
 )
 TOKEN = "0123456789abcdef"
 SOFIA = Principal("sofia", "KP1", "device-1", "a session")
-
-
-class LocalRef:
-    """A reference whose actor is an object of this process."""
-
-    actors: dict = {}
-
-    def __init__(self, name):
-        self._name = name
-
-    async def call(self, method, *arguments):
-        return getattr(self.actors[self._name], method)(*arguments)
-
-    def tell(self, method, *arguments):
-        actor = self.actors.get(self._name)
-        if actor is not None:
-            asyncio.get_running_loop().call_soon(getattr(actor, method), *arguments)
 
 
 class Platform:
