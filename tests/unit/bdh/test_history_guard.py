@@ -9,6 +9,7 @@ from sib.errors import AuthorizationError, OntologyNotFoundError, SibError, SqlS
 from sib.ontology import compile_ontology
 from sib.ontology.templates import template
 from storage.bdc.records import HistoryFileRecord
+from storage.bdh.engine import open_engine
 from storage.bdh.guard import FUNCTIONS, check
 from storage.bdh.local import LocalFiles
 from storage.bdh.query import HistoryQueries
@@ -84,12 +85,39 @@ def test_nothing_else_is_a_table(queries, table):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "with recursive `{path}` as (select * from `{path}`) select * from `{path}`",
+        "with recursive `bdh://Secret/*/*.parquet` as (select 1 as x) select * from `bdh://Secret/*/*.parquet`",
+        "with recursive duckdb_databases as (select * from duckdb_databases) select * from duckdb_databases",
+        "select l.* from S join lateral (select * from `{path}`) l on true"
+        " where exists (with `{path}` as (select 1) select 1 from `{path}`)",
+        "select * from S, lateral (select * from `{path}`) l where exists (with `{path}` as (select 1) select 1)",
+        "select * from S lateral view explode((select array_agg(password) from `{path}`)) t as x"
+        " where exists (with `{path}` as (select 1) select 1)",
+        "select * from S join unnest((select array_agg(password) from `{path}`)) t on true"
+        " where exists (with `{path}` as (select 1) select 1)",
+        "with a as (with `{path}` as (select 1) select 1) select * from S join lateral (select * from `{path}`) l",
+    ],
+)
+def test_the_name_of_a_view_reaches_no_file_and_no_catalogue(queries, text):
+    with pytest.raises((SqlSyntaxError, OntologyNotFoundError)):
+        queries.run(text.format(path=queries.root / "Secret" / "x.csv"))
+
+
+def test_a_view_with_a_plain_name_is_one(queries):
+    assert queries.run("with a as (select count(*) as n from S) select n + 1 from a").rows == [(1,)]
+
+
+@pytest.mark.parametrize(
     "expression",
     [
         "current_setting('temp_directory')", "getenv('HOME')", "current_query()", "version()", "current_user",
         "current_database()", "current_schemas(true)", "getvariable('x')", "nextval('x')", "setval('x', 1)",
         "pg_sleep(1)", "sleep_ms(1000)", "write_log('x')", "txid_current()", "pg_catalog.pg_sleep(1)", "main.abs(1)",
-        "repeat('a', 1000000000)", "range(1000000000000)", "(select 1 from Secret)", "(select measure from Secret)",
+        "repeat('a', 1000000000)", "range(1000000000000)", "replace('aa', 'a', 'bb')", "levenshtein('a', 'b')",
+        "regexp_replace('a', 'a', 'bb')", "damerau_levenshtein('a', 'b')", "editdist3('a', 'b')",
+        "(select 1 from Secret)", "(select measure from Secret)",
         "json_serialize_sql('select 1')", "read_text('x')", "inet_server_addr()", "@@version", "$1", "?", ":x", "{{fn x}}",
         "has_table_privilege('x', 'y')", "transform(measure) using 'cat' as (x)", "cast(1 as pg_catalog.int4)",
         "reflect('java.lang.System', 'exit')", "java_method('a', 'b')", "setseed(0.1)", "assert_true(false)",
@@ -218,3 +246,10 @@ def test_parameters_are_for_predefined_queries(queries):
         with pytest.raises((SqlSyntaxError, OntologyNotFoundError)):
             queries.run(text, parameters=parameters)
     assert queries.run("select count(*) as n from S as of {$X}", parameters={"X": "2026-01-01"}).rows == [(0,)]
+
+
+def test_times_are_those_of_utc_wherever_the_machine_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    engine = open_engine(LocalFiles(tmp_path), 64 << 20, 1)
+    assert engine.execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
+    engine.close()
