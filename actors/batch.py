@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 import bson
@@ -20,6 +20,7 @@ from actors.writes import DELETE, INSERT, INSERT_ALL, INSERT_ONCE, UPDATE, Outco
 from sib.errors import DuplicateKeyError, InvalidInstanceError, SibError, StoreUnavailableError
 from sib.ontology import Ontology
 from sib.query.budget import Budget
+from storage.bdc.bdc import utc_now
 from storage.bdtr.identity import object_id
 from storage.bdtr.model import DuplicatesInBatchError, WriteResult
 
@@ -236,7 +237,7 @@ class Work:
             array_filters=command["array_filters"],
             replacement=is_replacement,
             check=None if is_replacement else ontology.validate_document,
-            now=datetime.now(UTC).replace(tzinfo=None),
+            now=utc_now(),
             budget=self.partition.budget(),
             sort=[tuple(item) for item in command["sort"]],
             notes_unchanged=True,

@@ -102,6 +102,11 @@ class PlatformConfig:
     is_loopback: bool = True
     bdh_url: str = field(default="", repr=False)
 
+    @property
+    def history_url(self) -> str:
+        """Where the history is: as set, or below the data folder."""
+        return self.bdh_url or f"file:{self.data}/bdh"
+
     def partition_url(self, partition: str) -> str:
         """The database of one partition: on SQLite a file of its own below the BDTR folder."""
         return partition_url(self.bdtr_url, partition)

@@ -79,7 +79,7 @@ class Databases:
         if self._files is None:
             from storage.bdh.files import open_files
 
-            self._files = open_files(self._config.bdh_url or f"file:{self._config.data}/bdh")
+            self._files = open_files(self._config.history_url)
         void(self._files.entries(""))
 
 

@@ -84,7 +84,7 @@ class HistoryReads:
 
         with self._lock:
             if self._queries is None:
-                files = open_files(self._config.bdh_url or f"file:{self._config.data}/bdh")
+                files = open_files(self._config.history_url)
                 self._queries = HistoryQueries(
                     files, self._bdc.history, lambda name: self._readable(name, {}), self._store_of
                 )

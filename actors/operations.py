@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,7 +47,7 @@ from sib.ssap.answers import AffectedIds, Answer, BulkResult, InsertedId, Rows
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect, MessageType, QueryType
 from sib.ssap.rest import InsertMany
-from storage.bdc.bdc import open_bdc
+from storage.bdc.bdc import open_bdc, utc_now
 
 if TYPE_CHECKING:
     from actors.gateway.channel import Channel, Slot
@@ -122,7 +122,7 @@ class OperationsCore:
         return self._partitions[self.config.topology.partition_of(ontology)]
 
     def utc_now(self) -> datetime:
-        return datetime.now(UTC).replace(tzinfo=None)
+        return utc_now()
 
     @property
     def row_cap(self) -> int:

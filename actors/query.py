@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -28,7 +27,7 @@ from sib.query.parameters import Parameters
 from sib.query.sorting import sort_documents
 from sib.query.sqlbdc import plan_bdc
 from sib.ssap.printing import print_legacy, print_one, print_rows_legacy, print_rows_one
-from storage.bdc.bdc import open_bdc
+from storage.bdc.bdc import open_bdc, utc_now
 from storage.open import Store, open_bdtr
 
 Printed = tuple[str | None, bytes | None]
@@ -95,7 +94,7 @@ class QueryWorker:
 
     def _read(self, plan: plans.Read, row_cap: int, time_limit_s: float) -> tuple[Any, bool]:
         budget = Budget.lasting(time_limit_s, time.monotonic)
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = utc_now()
         store = self._store(self._config.topology.partition_of(plan.ontology))
         if isinstance(plan, plans.Count):
             limit = plan.limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,7 @@ from sib.query.budget import Budget
 from sib.query.explain import ExplainedStage, explain
 from sib.query.native import plan_native
 from sib.query.sqlplan import plan_sql
-from storage.bdc.bdc import Bdc
+from storage.bdc.bdc import Bdc, utc_now
 from storage.bdtr.reader import split_pipeline
 from storage.open import Store, kind_of, open_bdtr
 
@@ -69,7 +69,7 @@ class Reader:
         plan = self._plan(text, type_, ontology)
         if not isinstance(plan, plans.Read) or not plans.is_read(plan):
             raise UnsupportedError("'sofia2 query' only reads: send an INSERT, UPDATE or DELETE with 'sofia2 send'.")
-        budget, now = Budget.lasting(time_limit_s, time.monotonic), _utc_now()
+        budget, now = Budget.lasting(time_limit_s, time.monotonic), utc_now()
         with self._store(plan.ontology) as store:
             return [] if store is None else _read(store, plan, budget, now)
 
@@ -89,14 +89,14 @@ class Reader:
             "NATIVE" if type_ == NATIVE else "SQLLIKE",
             lookup=self._catalog.ontology,
             ontology=ontology,
-            now=_utc_now,
+            now=utc_now,
             stores=[self._explain_store],
         )
 
     def _plan(self, text: str, type_: str, ontology: str | None) -> plans.Plan:
         if type_ == SQL:
-            return plan_sql(text, lookup=self._catalog.ontology, now=_utc_now)
-        plan = plan_native(text, ontology=ontology, now=_utc_now)
+            return plan_sql(text, lookup=self._catalog.ontology, now=utc_now)
+        plan = plan_native(text, ontology=ontology, now=utc_now)
         self._catalog.ontology(plan.ontology)
         return plan
 
@@ -114,7 +114,7 @@ class Reader:
             def store_of(ontology: str) -> TransferStore | None:
                 return cast("TransferStore | None", opened.enter_context(self._store(ontology)))
 
-            files = open_files(self._config.bdh_url or f"file:{self._config.data}/bdh")
+            files = open_files(self._config.history_url)
             opened.callback(files.close)
             queries = HistoryQueries(files, self._bdc.history, self._catalog.ontology, store_of)
             opened.callback(queries.close)
@@ -129,7 +129,7 @@ class Reader:
                 yield "BDTR", f"nothing is stored in {plan.ontology} yet"
             else:
                 partition = self._config.topology.partition_of(plan.ontology)
-                steps = store.explain(plan.ontology, filter_, sort=order, limit=limit, now=_utc_now())
+                steps = store.explain(plan.ontology, filter_, sort=order, limit=limit, now=utc_now())
                 yield f"BDTR ({partition})", "\n".join(steps)
 
     @contextmanager
@@ -172,7 +172,3 @@ def _narrowing(plan: plans.Read) -> tuple[Any, Any, int | None]:
         return filter_, order, limit
     limit = getattr(plan, "limit", None)
     return plan.filter, getattr(plan, "sort", ()), None if limit is None else limit + getattr(plan, "skip", 0)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

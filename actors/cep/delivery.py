@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,6 +20,7 @@ from actors.inside import Inside, Principal
 from actors.runtime import ActorGoneError, Ref
 from sib.cep.output import Output
 from sib.errors import SibError
+from storage.bdc.bdc import utc_now
 from storage.bdc.records import LogRecord
 
 log = logging.getLogger("sofia2.cep")
@@ -97,7 +97,7 @@ class Delivery:
         log.error("an output of the rule %s cannot be inserted into %s: %s", rule, ontology, error.message)
         record = LogRecord(
             "CEP",
-            datetime.now(UTC).replace(tzinfo=None),
+            utc_now(),
             f"rule {rule}: not inserted into {ontology}: {error.message}"[:200],
             item.owner,
             details=item.output.as_dict(),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from actors.gateway.mqtt_store import SessionsMovedError, StoredMessage, StoredRetained, StoredSession
-from storage.bdc.bdc import Bdc
+from storage.bdc.bdc import Bdc, utc_now
 from storage.bdc.mqtt import ForeignSessionsError
 from storage.bdc.records import MqttMessageRecord, MqttRetainedRecord, MqttSessionRecord
 
@@ -93,7 +93,7 @@ class BdcSessionStore:
         await asyncio.to_thread(self._mqtt.dequeue, list(keys))
 
     async def load_retained(self) -> list[StoredRetained]:
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = utc_now()
         return [
             StoredRetained(
                 record.topic, record.payload, record.qos, record.properties, _epoch_s(record.expires_at), record.stamp

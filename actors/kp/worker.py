@@ -32,7 +32,7 @@ from actors.sandbox.child import Child
 from actors.sandbox.exits import Exit, Reason
 from sib.cron import Cron, Schedule
 from sib.errors import SibError
-from storage.bdc.bdc import Bdc, open_bdc
+from storage.bdc.bdc import Bdc, open_bdc, utc_now
 from storage.bdc.deployments import Deployment, RunState
 from storage.bdc.records import LogRecord
 
@@ -257,7 +257,7 @@ class KpWorker:
         log.error("%s:%s: %s", self._kp, self._instance, sentence)
         alarm = LogRecord(
             "PROCESS",
-            datetime.now(UTC).replace(tzinfo=None),
+            utc_now(),
             f"The KP {self._kp}:{self._instance} is paused: {failure}",
             user=deployment.owner,
             kp=self._kp,

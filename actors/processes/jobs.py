@@ -214,7 +214,7 @@ class Jobs:
         url = self._config.partition_url(self._config.topology.partition_of(record.name))
         is_there = not url.startswith("sqlite:") or Path(url.removeprefix("sqlite:")).exists()
         store: Store | None = self._patiently(lambda: open_bdtr(url, writer=True)) if is_there else None
-        files = open_files(self._config.bdh_url or f"file:{self._config.data}/bdh")
+        files = open_files(self._config.history_url)
         try:
             steps = None if store is None else transfer_journal(store)
             yield _Place(ontology, cast("TransferStore | None", store), steps, files)

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from actors.processes.loads import Loads, as_json
 from actors.processes.runs import BY_HAND, MISSED, RESUMED, SCHEDULED, ProcessRunningError, Run, Runs, locks_folder
 from actors.processes.timetable import steps
 from sib.errors import ConfigurationError, NotFoundError, OverloadedError, SibError
-from storage.bdc.bdc import open_bdc
+from storage.bdc.bdc import open_bdc, utc_now
 from storage.bdc.processes import LoadRecord, LoadState, ProcessKind, ProcessRecord
 
 log = logging.getLogger("sofia2.processes")
@@ -43,7 +43,7 @@ class ProcessRunner:
     def __init__(self, name: str, config: PlatformConfig, *, now: Callable[[], datetime] | None = None) -> None:
         logs.configure(config.data, name)
         self._config = config
-        self._now = now or _utc_now
+        self._now = now or utc_now
         self._bdc = open_bdc(config.bdc_url)
         self._inside = Inside(name, config)
         self._runs = Runs(self._bdc, locks_folder(config.data), now=self._now)
@@ -213,7 +213,3 @@ class ProcessRunner:
         finally:
             self._counts["process_busy_s"] += time.monotonic() - began
             del self._tasks[name]
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

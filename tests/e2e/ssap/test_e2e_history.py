@@ -44,7 +44,7 @@ class History:
     def __init__(self, sib):
         self.config = config_from_json(RunFolder(Path(sib.data)).config.read_text())
         self.manifest = sib.bdc.history
-        self.files = open_files(self.config.bdh_url or f"file:{self.config.data}/bdh")
+        self.files = open_files(self.config.history_url)
 
     def transfer(self, name, *, progress=lambda _: None, batch_documents=BATCH):
         url = self.config.partition_url(self.config.topology.partition_of(name))
