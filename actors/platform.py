@@ -155,7 +155,7 @@ class Platform:
     async def _actor_status(self, name: str, kind: str) -> dict[str, Any]:
         entry: dict[str, Any] = {"name": name, "kind": kind, "node": "head"}
         try:
-            stats = await asyncio.wait_for(_call(name, "stats"), STATUS_TIMEOUT_S)
+            stats = await asyncio.wait_for(Ref(name).call("stats"), STATUS_TIMEOUT_S)
         except (SibError, TimeoutError):
             return {
                 **entry,
@@ -172,7 +172,7 @@ class Platform:
     async def samples(self, without: str = "") -> Samples:
         """The metrics of all actors but one."""
         names = [name for name in self._config.topology.gateways if name != without]
-        results = await asyncio.gather(*(_call(name, "samples") for name in names), return_exceptions=True)
+        results = await asyncio.gather(*(Ref(name).call("samples") for name in names), return_exceptions=True)
         parts: list[Samples] = [result for result in results if isinstance(result, dict)]
         parts += [_actor_samples(actor) for actor in (await self.status())["actors"]]
         return merge_samples(parts)
@@ -188,10 +188,6 @@ async def _until_answered(name: str, method: str) -> None:
             if error.is_final:
                 raise
         await asyncio.sleep(WATCH_S)
-
-
-async def _call(name: str, method: str) -> Any:
-    return await Ref(name).call(method)
 
 
 _STATS = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,19 +53,26 @@ class Ref:
 
     name: str
 
-    def call(self, method: str, *args: Any) -> Awaitable[Any]:
+    async def call(self, method: str, *args: Any) -> Any:
         """Call a method and await its result.
 
         Raises:
             ActorGoneError: The actor is not there now; the call may or may not have run.
             SibError: What the method raised.
         """
-        return _await_result(self._start(method, *args))
+        import ray
+
+        try:
+            return await self._start(method, *args)
+        except ray.exceptions.RayError as error:
+            raise _translate(error) from None
 
     def tell(self, method: str, *args: Any) -> None:
         """Call a method and forget the result: at most once, errors stay with the actor."""
         try:
             self._start(method, *args, num_returns=0)
+        except ActorGoneError:
+            return  # nobody is there to be told
         except ValueError:
             _handles.pop(self.name, None)
 
@@ -97,15 +104,6 @@ def _handle(name: str) -> Any:
         except ValueError:
             raise ActorGoneError(f"the actor {name} is not running; try again") from None
     return handle
-
-
-async def _await_result(ref: Any) -> Any:
-    import ray
-
-    try:
-        return await ref
-    except ray.exceptions.RayError as error:
-        raise _translate(error) from None
 
 
 def _translate(error: Exception) -> Exception:

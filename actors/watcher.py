@@ -123,16 +123,12 @@ class Watcher:
     async def _beat(self, partition: str) -> None:
         watched, inbox = self._watched[partition], self._inboxes[partition]
         if self._is_watching[partition] and (not watched or self._waiting() >= WAITING_MAX):
-            await _call(partition, "watch", self._name, list(watched))
+            await Ref(partition).call("watch", self._name, list(watched))
         self._is_watching[partition] = bool(watched)
         while watched and self._waiting() < WAITING_MAX:
             told = self._name, self._epoch, inbox.acked, inbox.received, list(watched)
-            announcement = await _call(partition, "heartbeat", *told)
+            announcement = await Ref(partition).call("heartbeat", *told)
             self._is_live[partition] = announcement is None
             if announcement is None:
                 return
             inbox.put(announcement)
-
-
-async def _call(name: str, method: str, *arguments: Any) -> Any:
-    return await Ref(name).call(method, *arguments)

@@ -95,7 +95,7 @@ class KpContainer:
 
     async def _live(self, name: str) -> dict[str, Any]:
         try:
-            stats = await asyncio.wait_for(_call(name, "stats"), 2.0)
+            stats = await asyncio.wait_for(Ref(name).call("stats"), 2.0)
         except Exception:
             was_there = name in self._seen
             return {
@@ -120,7 +120,7 @@ class KpContainer:
 
     async def _end(self, name: str) -> None:
         try:
-            await asyncio.wait_for(_call(name, "stop"), STOP_S)
+            await asyncio.wait_for(Ref(name).call("stop"), STOP_S)
         except Exception as error:
             log.warning("%s is ended without having stopped: %s", name, error)
         await asyncio.to_thread(kill, Ref(name))
@@ -164,12 +164,8 @@ def _age_s(path: Path) -> float:
 
 async def _reload(name: str) -> bool:
     try:
-        await asyncio.wait_for(_call(name, "reload"), RELOAD_S)
+        await asyncio.wait_for(Ref(name).call("reload"), RELOAD_S)
     except Exception as error:
         log.debug("%s has not taken over the configuration: %s", name, error)
         return False
     return True
-
-
-async def _call(name: str, method: str) -> Any:
-    return await Ref(name).call(method)

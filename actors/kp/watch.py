@@ -112,7 +112,7 @@ class Watch:
             self.unsubscribe(id_)
         for partition in self._inboxes:
             try:
-                await asyncio.wait_for(_call(partition, "watch", self._name, []), BEAT_S)
+                await asyncio.wait_for(Ref(partition).call("watch", self._name, []), BEAT_S)
             except (SibError, TimeoutError) as error:
                 log.warning("%s may keep the position of this KP: %s", partition, error)
         self._inboxes.clear()
@@ -126,7 +126,7 @@ class Watch:
         while True:
             try:
                 if is_new:  # the position of an earlier process of this KP is not ours
-                    await _call(partition, "watch", self._name, [])
+                    await Ref(partition).call("watch", self._name, [])
                     is_new = False
                 await self._beat(partition)
                 return
@@ -140,10 +140,10 @@ class Watch:
         wanted = {s.ontology for s in self._subscriptions.values()}
         watched = [name for name in sorted(wanted) if self._topology.partition_of(name) == partition]
         if not watched:
-            await _call(partition, "watch", self._name, [])
+            await Ref(partition).call("watch", self._name, [])
         while watched:
             told = self._name, self._epoch, inbox.acked, inbox.received, watched
-            announcement = await _call(partition, "heartbeat", *told)
+            announcement = await Ref(partition).call("heartbeat", *told)
             if announcement is None:
                 return
             inbox.put(announcement)
@@ -207,7 +207,3 @@ class Watch:
                 continue
             instances = orjson.Fragment(b"[" + b",".join(now) + b"]")
             await self._notify("indication", {"subscription": subscription.id, "instances": instances})
-
-
-async def _call(name: str, method: str, *arguments: Any) -> Any:
-    return await Ref(name).call(method, *arguments)
