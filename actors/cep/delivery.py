@@ -20,6 +20,7 @@ from actors.inside import Inside, Principal
 from actors.runtime import ActorGoneError, Ref
 from sib.cep.output import Output
 from sib.errors import SibError
+from sib.rules.trigger import made_by
 from storage.bdc.bdc import utc_now
 from storage.bdc.records import LogRecord
 
@@ -75,7 +76,7 @@ class Delivery:
         output = item.output
         root = self._inside.core.catalog.ontology(ontology).root
         instance = output.data if root is None or root in output.data else {root: output.data}
-        who = Principal(item.owner, session_key=f"cep:{output.rule}:{item.hops}")
+        who = Principal(item.owner, session_key=made_by(str(output.rule), item.hops, "cep"))
         while True:
             try:
                 await self._inside.insert(who, ontology, instance, once=instance_id(output))

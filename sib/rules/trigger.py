@@ -20,9 +20,12 @@ HOPS_MAX = 8
 _MADE_BY = re.compile(r"(?:rule|cep):(?P<name>.*):(?P<hops>\d{1,3})")
 
 
-def made_by(rule: str, hops: int) -> str:
-    """The ``session_key`` in the contextData of what a rule inserts; it carries how many rules have been at work."""
-    return f"rule:{rule}:{hops}"
+def made_by(rule: str, hops: int, kind: str = "rule") -> str:
+    """The ``session_key`` in the contextData of what a rule inserts; it carries how many rules have been at work.
+
+    ``kind``: ``rule`` or ``cep``.
+    """
+    return f"{kind}:{rule}:{hops}"
 
 
 def hops_of(session_key: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from actors.kp.manifest import Manifest
     from sofia2.settings import Settings
     from storage.bdc.bdc import Bdc
+    from storage.bdc.configuration import Configuration
     from storage.bdc.deployments import Deployment
 
 STARTED_S, STOPPED_S = 30.0, 30.0
@@ -92,29 +94,31 @@ def stop(which: Which, data: Data = None, config: Config = None, json: Json = Fa
     """Stop a deployed KP; returns when its processes have ended."""
     from storage.bdc.deployments import RunState
 
-    settings = settings_of(data, config)
-    with configuration(settings, for_change=True) as bdc:
-        found = _find(bdc, which)
-        with bdc.change() as snapshot:
-            for each in found:
-                snapshot.deployments.set_state(each.kp, each.instance, RunState.STOPPED)
-        version = bdc.config_version()
-    _wait_in_force(settings, version)
-    _tell([{"name": each.kp, "instance": each.instance, "state": "stopped"} for each in found])
-    return 0
+    def act(snapshot: Configuration, each: Deployment) -> None:
+        snapshot.deployments.set_state(each.kp, each.instance, RunState.STOPPED)
+
+    return _end(settings_of(data, config), which, act, "stopped")
 
 
 def undeploy(which: Which, data: Data = None, config: Config = None, json: Json = False) -> int:
     """Stop a deployed KP and remove its files. The KP itself stays."""
-    settings = settings_of(data, config)
+
+    def act(snapshot: Configuration, each: Deployment) -> None:
+        snapshot.deployments.delete(each.kp, each.instance)
+
+    return _end(settings_of(data, config), which, act, "removed")
+
+
+def _end(settings: Settings, which: str, act: Callable[[Configuration, Deployment], None], state: str) -> int:
+    """End what is meant, and return when it has ended."""
     with configuration(settings, for_change=True) as bdc:
         found = _find(bdc, which)
         with bdc.change() as snapshot:
             for each in found:
-                snapshot.deployments.delete(each.kp, each.instance)
+                act(snapshot, each)
         version = bdc.config_version()
     _wait_in_force(settings, version)
-    _tell([{"name": each.kp, "instance": each.instance, "state": "removed"} for each in found])
+    _tell([{"name": each.kp, "instance": each.instance, "state": state} for each in found])
     return 0
 
 
