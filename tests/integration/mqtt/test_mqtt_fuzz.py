@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from hypothesis import given, settings
@@ -176,3 +177,25 @@ def test_a_host_that_fails_costs_its_own_client_only(caplog):
 
     assert asyncio.run(feed()) == [True, False]
     assert "could not be handled" in caplog.text
+
+
+async def test_a_client_that_waits_for_each_answer_is_confirmed_at_once():
+    """With Nagle's algorithm on it would send its next packet only after the kernel's delayed confirmation, 40 ms later."""
+    options = []
+
+    class Socket:
+        def setsockopt(self, *option):
+            options.append(option)
+
+    class End(WireEnd):
+        def get_extra_info(self, name):
+            return Socket() if name == "socket" else super().get_extra_info(name)
+
+    connection = MqttConnection(MqttEndpoint(Host()), ListenerOptions())
+    connection.connection_made(End())
+    connection.data_received(connect(MQTT_3_1))
+    assert options == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+    burst = codec.encode_publish(codec.Publish("a/b", b"x" * 400, 0, False, False, 1), MQTT_3_1) * 10
+    connection.data_received(burst)
+    assert len(options) == 1
+    connection.connection_lost(None)
