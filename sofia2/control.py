@@ -60,7 +60,7 @@ def wait_in_force(folder: RunFolder, version: int, *, timeout_s: float = IN_FORC
         try:
             answer = ask(folder, "applied", version=version) if folder.running() else None
         except StoreUnavailableError:
-            answer = {"applied": False}  # the actor that knows restarts; it takes the change over when it is back
+            answer = {"applied": False}  # too busy to answer
         if answer is None or answer["applied"]:
             return True
         if time.monotonic() > deadline:

@@ -294,6 +294,15 @@ class Daemon:
         entry["restarts"] = self._platform_restarts
         return self._told
 
+    async def _is_applied(self, version: int) -> bool:
+        """Whether every actor has this version; not yet while the platform actor restarts, which takes it over then."""
+        from actors.runtime import ActorGoneError, Ref
+
+        try:
+            return bool(await Ref(PLATFORM).call("applied", version))
+        except ActorGoneError:
+            return False
+
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         from actors.runtime import Ref
         from sib.errors import SibError
@@ -307,7 +316,7 @@ class Daemon:
                 status = await self._status()
                 return {"pid": os.getpid(), "data": self._config.data, "endpoints": endpoints(self._config), **status}
             if command == "applied":
-                return {"applied": await Ref(PLATFORM).call("applied", request["version"])}
+                return {"applied": await self._is_applied(request["version"])}
             if command == "metrics":
                 samples = await Ref(PLATFORM).call("samples")
                 return {"samples": [[name, dict(labels), value] for (name, labels), value in samples.items()]}
