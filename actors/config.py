@@ -29,6 +29,11 @@ class Topology:
     def gateways(self) -> tuple[str, ...]:
         return self.mqtt_gateways + self.http_gateways + self.serve_gateways
 
+    @property
+    def consumers(self) -> frozenset[str]:
+        """Who hears of changes, besides the KPs that run inside."""
+        return frozenset(self.gateways + self.cep_shards + self.rule_runners)
+
     def partition_of(self, ontology: str) -> str:
         return place(ontology, self.partitions)
 

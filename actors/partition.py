@@ -19,6 +19,7 @@ from actors.batch import Work, change_of, nothing, remembered_as, restored
 from actors.catalog import LiveCatalog
 from actors.config import PlatformConfig
 from actors.feed import CATCH_UP_CHANGES_MAX, Announcement, Changed, Feed, Subscriber, subscriber_of
+from actors.kp.places import PREFIX as KP_PREFIX
 from actors.runtime import Ref
 from actors.writes import NO_CONSUMER, Outcome, WriteBatch
 from sib.errors import (
@@ -31,7 +32,7 @@ from sib.ontology import Ontology
 from sib.query.budget import Budget
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import IndexDeclaration
-from storage.bdtr.model import IndexSpec, context_head
+from storage.bdtr.model import CHANGES_KEPT_MAX, IndexSpec, context_head
 from storage.open import open_bdtr
 
 log = logging.getLogger("sofia2.partition")
@@ -41,8 +42,6 @@ WRITE_TIME_LIMIT_S = 10.0
 CONTEXTS_MAX = 200_000
 """Sessions whose contextData is remembered; beyond it all are asked for again."""
 CHECKPOINT_TICKS = 60
-CHANGES_KEPT_MAX = 1_000_000
-"""Changes kept for a consumer that is gone; older ones are forgotten."""
 
 
 class OntologyPartition:
@@ -58,13 +57,25 @@ class OntologyPartition:
         self._prepared: dict[str, tuple[Any, ...]] = {}
         self._time_limit_s = min(config.limits.query_time_limit_s, WRITE_TIME_LIMIT_S)
         self._contexts: dict[str, tuple[bytes, dict[str, Any]]] = {}
-        self._feed = Feed(self._store.positions(), self._store.seq)
+        self._feed = Feed(self._positions(), self._store.seq)
         self._counts = {"batches": 0, "commits": 0, "writes": 0, "rejects": 0, "repeats": 0, "busy_s": 0.0}
         self._prepare_all()
         self._load_subscriptions()
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+
+    def _positions(self) -> dict[str, int]:
+        """How far each consumer has heard; those that this configuration no longer has are forgotten.
+
+        Else a module that was switched off would keep instances from moving to the history.
+        """
+        positions = self._store.positions()
+        known = self._config.topology.consumers
+        gone = [name for name in positions if name not in known and not name.startswith(KP_PREFIX)]
+        if gone:
+            self._store.forget_consumers(gone)
+        return {name: seq for name, seq in positions.items() if name not in gone}
 
     def _load_subscriptions(self) -> None:
         gateways = {session.session_key: session.gateway for session in self._bdc.sessions.load()}

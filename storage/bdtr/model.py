@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -70,6 +71,18 @@ class ChangeKind(StrEnum):
     INSERT = "insert"
     UPDATE = "update"
     DELETE = "delete"
+
+
+CHANGES_KEPT_MAX = 1_000_000
+"""Changes kept for a consumer that is gone; older ones it never hears of."""
+
+
+def heard_by_all(positions: Mapping[str, int], seq: int) -> int:
+    """The change up to which every consumer has heard, of those up to ``seq``; one that is gone counts only so long.
+
+    An insert is told from the instance itself: what is behind this number may not leave the store for the history.
+    """
+    return max(min(positions.values(), default=seq), seq - CHANGES_KEPT_MAX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,10 +111,14 @@ class MongoSnapshot:
     def aged(self, collection: str, before_ms: int, after_seq: Key, limit: int) -> list[Aged]:
         """Instances in the order of their ids that were inserted before a moment or at an unknown time.
 
-        Fewer than ``limit`` if their ids are long; none only if there are no more.
+        None as young as the oldest one that a consumer has still to hear of. Fewer than ``limit`` if their ids are long; none
+        only if there are no more.
         """
         machine = self._store.machine
         moment = _EPOCH + timedelta(milliseconds=before_ms)
+        unheard = self._store.first_unheard(collection, self._session)
+        if unheard is not None:
+            moment = min(moment, unheard)
         time = "contextData.timestamp"
         is_old = {"$or": [{time: {"$lt": moment}}, {time: {"$not": {"$type": "date"}}}]}
         found: list[Aged] = []

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from bson.objectid import ObjectId
 from pymongo.client_session import ClientSession
@@ -24,10 +24,11 @@ from storage.bdtr import mongo_checks as checks
 from storage.bdtr.capabilities import MONGODB, Capability
 from storage.bdtr.catalogue import spec_from_json
 from storage.bdtr.identity import object_id
-from storage.bdtr.model import DISTINCT_MAX, Change, ChangeKind, IndexSpec
+from storage.bdtr.model import DISTINCT_MAX, Change, ChangeKind, IndexSpec, heard_by_all
 from storage.bdtr.mongo_client import Client, mongo_errors
 from storage.bdtr.mongo_moving import MongoSnapshot
 from storage.bdtr.mongo_session import Documents
+from storage.bdtr.planner import TIME_PATH
 
 FORMAT = 1
 """The version of what a partition notes; another one is refused."""
@@ -357,9 +358,7 @@ class MongoReader:
     def snapshot(self) -> Iterator[MongoSnapshot]:
         """One moment of the store, for reads that must fit together; the server ends it after a minute."""
         with mongo_errors():
-            if not self._has_transactions():
-                yield MongoSnapshot(self, self.transfers, None)
-                return
+            self.check_transactions()
             with self._client.start_session() as session:
                 session.start_transaction(read_concern=ReadConcern("snapshot"))
                 try:
@@ -368,9 +367,18 @@ class MongoReader:
                     with suppress(PyMongoError):
                         session.abort_transaction()
 
-    def _has_transactions(self) -> bool:
+    def check_transactions(self) -> None:
+        """Refuses a server that has no transactions: a crash would leave parts of batches, and of moves to the history.
+
+        Raises:
+            ConfigurationError: it is neither a member of a replica set nor a ``mongos``.
+        """
         hello = self._client.admin.command("hello")
-        return "setName" in hello or hello.get("msg") == "isdbgrid"
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise ConfigurationError(
+                "The MongoDB of the BDTR is no replica set, so it has no transactions and a crash could lose instances: start "
+                "it as one, of one member too (mongod --replSet rs0, then once rs.initiate() in mongosh)."
+            )
 
     # ------------------------------------------------------------------ changes
 
@@ -417,6 +425,23 @@ class MongoReader:
         with mongo_errors():
             rows = self._notes.find({"_id": {"$gte": "consumer:", "$lt": "consumer;"}})
             return {row["name"]: row["seq"] for row in rows}
+
+    def first_unheard(self, collection: str, session: ClientSession | None) -> datetime | None:
+        """When the oldest instance was inserted that a consumer has still to hear of; None if all have heard of all."""
+        with mongo_errors():
+            heard = heard_by_all(self.positions(), self.seq)
+            is_behind = {"$expr": {"$gt": [{"$add": ["$_id", "$n"]}, heard + 1]}}
+            runs = self._log.find({"c": collection, "n": {"$exists": True}, **is_behind}, session=session).sort(
+                "_id", 1
+            )
+            for run in runs:
+                ids = ids_of_run(run, self.machine)[max(0, heard + 1 - run["_id"]) :]
+                known = {"_id": {"$in": ids}, TIME_PATH: {"$type": "date"}}
+                for document in (
+                    self._database[collection].find(known, {TIME_PATH: 1}, session=session).sort(TIME_PATH, 1).limit(1)
+                ):
+                    return cast(datetime, document["contextData"]["timestamp"])
+        return None
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None)

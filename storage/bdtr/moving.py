@@ -41,15 +41,15 @@ def digest_of(blob: bytes) -> bytes:
 
 
 def aged_documents(
-    connection: Connection, info: CollectionInfo, before_ms: int, after_seq: int, limit: int
+    connection: Connection, info: CollectionInfo, before_ms: int, after_seq: int, last_seq: int, limit: int
 ) -> list[Aged]:
     """Instances in the order of their numbers that were inserted before a moment or at an unknown time.
 
-    What an instance says of its own time has to be looked at still: an update may have changed it.
+    None behind ``last_seq``. What an instance says of its own time has to be looked at still: an update may have changed it.
     """
     docs = info.documents.c
     found: list[Aged] = []
-    for low, high in _ranges(connection, info.id, before_ms, after_seq):
+    for low, high in _ranges(connection, info.id, before_ms, after_seq, last_seq):
         rows = connection.execute(
             select(docs.seq, docs.doc)
             .where(docs.seq >= low, docs.seq <= high)
@@ -62,7 +62,9 @@ def aged_documents(
     return found
 
 
-def _ranges(connection: Connection, collection_id: int, before_ms: int, after_seq: int) -> Iterator[tuple[int, int]]:
+def _ranges(
+    connection: Connection, collection_id: int, before_ms: int, after_seq: int, last_seq: int
+) -> Iterator[tuple[int, int]]:
     """Where such instances are, as runs of numbers, neighbours joined."""
     block = schema.block.c
     pending: tuple[int, int] | None = None
@@ -74,12 +76,13 @@ def _ranges(connection: Connection, collection_id: int, before_ms: int, after_se
                 block.collection_id == collection_id,
                 block.ts_ms < before_ms,
                 block.seq + block.n_docs > position + 1,
+                block.seq <= last_seq,
             )
             .order_by(block.seq)
             .limit(BLOCKS_PER_STATEMENT)
         ).all()
         for seq, n_docs in rows:
-            low, high = max(seq, after_seq + 1), seq + n_docs - 1
+            low, high = max(seq, after_seq + 1), min(seq + n_docs - 1, last_seq)
             if pending is not None and pending[1] + 1 == low:
                 pending = pending[0], high
                 continue

@@ -35,8 +35,10 @@ from sqlalchemy.dialects import mysql
 
 from sib.errors import NotFoundError
 from sib.query.budget import Budget
+from storage.bdtr import schema
 from storage.bdtr.catalogue import Catalogue
 from storage.bdtr.dialects import Dialect
+from storage.bdtr.model import heard_by_all
 from storage.bdtr.moving import DIGEST_BYTES, Aged, Key, aged_documents
 from storage.bdtr.schema import LongText, Name, Number
 from storage.bdtr.search import Searcher
@@ -209,11 +211,14 @@ class Snapshot:
         return [_transfer_row(row) for row in self._connection.execute(statement)]
 
     def aged(self, collection: str, before_ms: int, after_seq: Key, limit: int) -> list[Aged]:
-        """See ``aged_documents``. All keys are numbers here."""
+        """See ``aged_documents``: none that a consumer has still to hear of. All keys are numbers here."""
         info = self._catalogue.get(collection)
         if info is None or not isinstance(after_seq, int):
             return []
-        return aged_documents(self._connection, info, before_ms, after_seq, limit)
+        consumer, meta = schema.consumer.c, schema.meta.c
+        positions = dict(self._connection.execute(select(consumer.name, consumer.seq)).tuples().all())
+        seq = self._connection.execute(select(meta.num).where(meta.name == "seq")).scalar_one()
+        return aged_documents(self._connection, info, before_ms, after_seq, heard_by_all(positions, seq), limit)
 
     def by_seq(self, collection: str, seqs: Sequence[Key]) -> dict[Key, bytes]:
         """The instances with these keys, as far as they are there."""

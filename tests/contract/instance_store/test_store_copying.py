@@ -133,6 +133,23 @@ def test_old_instances_are_found_in_pages(old):
     assert [row.seq for row in first + rest] == sorted(row.seq for row in first + rest)
 
 
+@pytest.mark.parametrize("heard", [0, 3, 5, 7])
+def test_what_a_consumer_has_still_to_hear_of_does_not_move(old, heard):
+    """An insert is told from the instance: once moved, it could not be told any more."""
+    first = next(iter(old.changes(0, 1))).seq
+    old.save_positions({"slow": first - 1 + heard, "quick": old.seq})
+
+    moved = [bson.decode(row.blob)["n"] for row in aged(old, before_ms=NOW_MS + 120_000)]
+
+    untold = [change.document["n"] for change in old.changes(first - 1 + heard, 100)]
+    assert set(moved) & set(untold) == set()
+    if heard in (0, 5, 7):
+        assert moved + untold == list(range(7))
+
+    old.forget_consumers(["slow"])
+    assert len(aged(old, before_ms=NOW_MS + 120_000)) == 7
+
+
 def test_moving_takes_out_what_nobody_changed_and_tells_nobody(old):
     journal, rows, seq = transfer_journal(old), aged(old), old.seq
     files = [{"n_rows": 2}, {"n_rows": 3}]

@@ -163,3 +163,15 @@ async def test_it_is_no_consumer_of_changes(platform):
 
 def test_principals_are_told_apart():
     assert inside.Principal("a", session_key="x") != inside.Principal("a", session_key="y")
+
+
+async def test_who_is_no_longer_of_the_configuration_keeps_nothing_waiting(platform, tmp_path):
+    """Else the history would wait for a module that was switched off."""
+    _, _, partition = platform
+    store = partition._store
+    store.save_positions({"rule-runner-gone": 0, "mqtt-0": 0, "kp-thermostat-0": 0})
+    store.close()
+    config = PlatformConfig(
+        str(tmp_path), f"sqlite:///{tmp_path}/bdc.db", f"sqlite:{tmp_path}/bdtr", TOPOLOGY, listeners=()
+    )
+    assert set(OntologyPartition("partition-0", config)._store.positions()) == {"mqtt-0", "kp-thermostat-0"}
