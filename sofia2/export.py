@@ -11,12 +11,12 @@ from sib.errors import NotFoundError
 from sib.ontology import templates
 from sofia2.applyfile import FORMAT_VERSION
 from sofia2.applysections import extensions
+from sofia2.urlsecrets import has_secret
 from sofia2.yamlnodes import plain_value
 from storage.bdc.bdc import Bdc
 from storage.bdc.configuration import Configuration
 from storage.bdc.records import IndexDeclaration, KpRecord, OntologyRecord, UserRecord
 
-_PASSWORD_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 _UNUSUAL_BREAK = re.compile("[\x85\u2028\u2029]")  # line breaks to YAML, which would become a blank
 _WINDOW_UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -67,7 +67,7 @@ def export_objects(configuration: Configuration, *, with_secrets: bool) -> dict[
         "settings": {
             name: value
             for name, value in configuration.settings.all().items()
-            if with_secrets or not _PASSWORD_IN_URL.search(str(value))
+            if with_secrets or not has_secret(str(value))
         },
     }
     return {"sofia2": FORMAT_VERSION} | {name: content for name, content in sections.items() if content}

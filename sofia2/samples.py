@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from typing import Any
 
 from sofia2.settings import Origin, Settings
 from sofia2.settingtable import BY_NAME, LISTENERS, TABLE, Setting
+from sofia2.urlsecrets import without_secrets
 
 APPLY_NAME = "sofia2-apply.yaml"
-_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 
 _HEAD = """\
 # Settings of a Sofia2 platform. Lines that begin with # are off; the value shown is the default.
@@ -110,7 +109,7 @@ def _shown(settings: Settings, name: str) -> dict[str, Any]:
 def _hidden(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
-    return _PASSWORD.sub(r"\1…@", value) if isinstance(value, str) else value
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _toml(setting: Setting) -> str:

@@ -8,7 +8,6 @@ exception: once applied they act at once and everywhere, so the applied value wi
 from __future__ import annotations
 
 import os
-import re
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from actors.config import Limits, Listener, PlatformConfig, Topology
 from sib.errors import ConfigurationError
 from sofia2.listeners import KINDS, LISTENERS_MAX, TLS_KINDS, is_loopback, parse_listener
 from sofia2.settingtable import BY_NAME, LISTENERS, MODULES, MODULES_PLANNED, PREFIX, SERVE_MODULES, TABLE, find_setting
+from sofia2.urlsecrets import has_secret
 
 SERVE = "serve"
 FILE_NAME = "sofia2.toml"
@@ -28,8 +28,6 @@ FILE_BYTES_MAX = 1 << 20
 OTHER_VARIABLES = frozenset({"SOFIA2_USER", "SOFIA2_PASSWORD", "SOFIA2_DATA_RUN"})
 """Variables with our prefix that are no settings: who asks (``sofia2.bdtr``), and the mark of a platform's processes."""
 
-
-_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 _URLS = ("bdc", "bdtr", "bdh")
 
 
@@ -256,9 +254,9 @@ def load_settings(
     settings = Settings()
     options = {name: value for name, value in (options or {}).items() if value not in (None, [], ())}
     for name in _URLS:
-        if has_password(str(options.get(name, ""))):
+        if has_secret(str(options.get(name, ""))):
             raise ConfigurationError(
-                f"The URL of --{name} holds a password, which other users of this machine could read: put the URL into "
+                f"The URL of --{name} holds a password or token, which other users of this machine could read: put the URL into "
                 f"{PREFIX}{name.upper()}, into a file named by {PREFIX}{name.upper()}_FILE, or into {FILE_NAME} with mode 0600."
             )
     for name, value in options.items():
@@ -272,11 +270,6 @@ def load_settings(
                 value = str(settings.file.parent / Path(value).expanduser())
             _put_from(settings, name, value, Origin.FILE, str(settings.file))
     return settings
-
-
-def has_password(url: str) -> bool:
-    """Whether a URL holds a password: such a one has no place on a command line."""
-    return _PASSWORD.search(url) is not None
 
 
 def default_data() -> Path:
@@ -319,7 +312,7 @@ def _read_file(path: Path, warnings: list[str]) -> Iterator[tuple[str, Any]]:
         raise ConfigurationError(f"The settings file {path} cannot be read: {reason}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"The settings file {path} is no TOML: {error}.") from None
-    if _PASSWORD.search(text) and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+    if has_secret(text) and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         warnings.append(f"{path} holds a password and others can read it: chmod 600 {path}")
     return _flatten(content)
 

@@ -98,7 +98,7 @@ def _address(place: str, settings: Settings) -> str:
     Raises:
         CliError: it is, or the file or variable cannot be read.
     """
-    from sofia2.settings import has_password
+    from sofia2.urlsecrets import has_secret
 
     if place in ("bdc", "bdtr"):
         platform = settings.to_platform_config()
@@ -115,10 +115,10 @@ def _address(place: str, settings: Settings) -> str:
             raise CliError(
                 WRONG_INPUT, f"the file {place[1:]} that shall hold a URL cannot be read: {reason}"
             ) from None
-    if has_password(place):
+    if has_secret(place):
         raise CliError(
             WRONG_INPUT,
-            "the URL holds a password, which other users of this machine could read: put the URL into a file and write "
+            "the URL holds a password or token, which other users of this machine could read: put the URL into a file and write "
             "@FILE, or into a variable and write env:VARIABLE",
         )
     return place

@@ -8,6 +8,7 @@ from actors.config import Limits
 from actors.gateway.mqtt_options import MqttLimits
 from sib.errors import ConfigurationError
 from sib.mqtt.session import QueueBounds
+from sofia2.samples import shown_settings
 from sofia2.settings import Origin, check_setting, load_settings
 from sofia2.settingtable import TABLE
 
@@ -116,11 +117,51 @@ def test_an_unknown_variable_is_refused(tmp_path):
     assert "did you mean 'mqtt_port'?" in refusal(tmp_path, environment={"SOFIA2_MQT_PORT": "1"})
 
 
+SECRET_URLS = [
+    "mysql://user:hunter2@host/db",
+    "mysql://user:a/hunter2@host/db",
+    "mysql://user:a@hunter2@host/db",
+    "mysql://:hunter2@host/db",
+    "mysql://host/db?user=u&password=hunter2",
+    "mysql://u@host/db?PASSWD=hunter2&charset=utf8",
+    "postgresql://u@host/db?sslpassword=hunter2",
+    "oracle://u@host/?service_name=x&wallet_password=hunter2",
+    "oracle://u@host/?access_token=hunter2",
+    "mongodb://u@host/db?authPassword=hunter2",
+    "mongodb://host/db?tls=true&tlsCertificateKeyFilePassword=hunter2",
+    "mongodb://host/db?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
+]
+
+
 @pytest.mark.parametrize("name", ["bdc", "bdtr", "bdh"])
-def test_a_password_on_the_command_line_is_refused(tmp_path, name):
-    message = refusal(tmp_path, {name: "mysql://user:hunter2@host/db"})
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_a_password_on_the_command_line_is_refused(tmp_path, name, url):
+    message = refusal(tmp_path, {name: url})
     assert f"SOFIA2_{name.upper()}_FILE" in message
     assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////var/lib/sofia2/bdc.db",
+        "mysql://user@host:3306/db?charset=utf8mb4&ssl_ca=/etc/ca.pem",
+        "mongodb://user@one:27017,two:27017/db?replicaSet=rs0&tls=true&authSource=admin",
+        "hdfs://hadoop@host:8020/sofia2",
+    ],
+)
+def test_a_url_without_a_secret_is_taken_from_the_command_line_and_shown_whole(tmp_path, url):
+    settings = load(tmp_path, {"bdc": url})
+    assert url in [row["value"] for row in shown_settings(settings, changed=True)]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_a_secret_in_a_url_is_not_shown(tmp_path, url):
+    shown = shown_settings(load(tmp_path, environment={"SOFIA2_BDTR": url}), changed=True)
+    value = next(row["value"] for row in shown if row["name"] == "bdtr")
+    assert "hunter2" not in value
+    assert value.startswith(url.partition("://")[0] + "://")
+    assert "host" in value
 
 
 def test_a_password_in_a_variable_is_taken(tmp_path):
