@@ -83,7 +83,7 @@ class MongoStore(MongoReader):
             clock: seconds since 1970.
 
         Raises:
-            ConfigurationError: the URL is wrong, or the store has another format.
+            ConfigurationError: the URL is wrong, the server has no transactions, or the store has another format.
             StoreUnavailableError: the server cannot be reached or does not let us in.
         """
         client, database, partition = connect(url)
@@ -98,19 +98,15 @@ class MongoStore(MongoReader):
         return store
 
     def _set_up(self) -> None:
-        has_transactions = self._has_transactions()
-        if not has_transactions:
-            log.warning(
-                "the MongoDB is no replica set: a crash may leave a part of a batch; make it one, of one node too"
-            )
+        self.check_transactions()
         for made in (self._notes, self._log, self.transfers):
             self._make(made.name)
-        fields = {"format": FORMAT, "seq": Int64(0), "last_id": Int64(0), "catalogue": 0, "turns": 0, "held_until_s": 0}
+        fields = {"format": FORMAT, "seq": Int64(0), "last_id": Int64(0), "catalogue": 0, "turns": 0}
         # The machine part of the ObjectIds: fixed for ever, so that ids of the store can be told from others.
         fields["machine"] = Binary(os.urandom(MACHINE_BYTES))
         self._notes.update_one({"_id": "state"}, {"$setOnInsert": fields}, upsert=True)
         self._seq = int(self._state()["seq"])
-        self._turn = Turn(self._client, self._notes, has_transactions=has_transactions)
+        self._turn = Turn(self._client, self._notes)
 
     def close(self) -> None:
         """Closes all connections. A transaction under way is lost."""
@@ -334,7 +330,7 @@ class MongoStore(MongoReader):
         """
         pipeline = [{"$match": {"operationType": {"$in": list(_FOREIGN_KINDS)}}}]
         options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": max(1, int(wait_s * 1000))}
-        own = self.turn.session.session_id["id"] if self.turn.session is not None else None
+        own = self.turn.session.session_id["id"]
         with mongo_errors(), self._database.watch(pipeline, resume_after=resume_after, **options) as stream:
             while stream.alive:
                 event = stream.try_next()
@@ -422,7 +418,7 @@ def _foreign_change(event: Mapping[str, Any], own_session: Any) -> Change | None
     """A change of somebody else; None for our own, which are transactions of our session and tell it."""
     session = event.get("lsid") or {}
     name = event["ns"]["coll"]
-    if (own_session is not None and session.get("id") == own_session) or name.startswith((checks.INTERNAL, "system.")):
+    if session.get("id") == own_session or name.startswith((checks.INTERNAL, "system.")):
         return None
     kind = _FOREIGN_KINDS[event["operationType"]]
     return Change(0, kind, name, event.get("fullDocument"), event["documentKey"]["_id"])

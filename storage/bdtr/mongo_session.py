@@ -1,8 +1,7 @@
 """The writer's side of a BDTR on MongoDB: its turn to write, and writes that can be taken back in part.
 
 A server's transaction is all or nothing, and a refused write ends it. So every write is noted with its opposite: a
-savepoint is taken back by the opposites, and what a refused write ended is written again up to that point. On a server
-without transactions (no replica set) the opposites are all there is: a crash may leave a part of a batch.
+savepoint is taken back by the opposites, and what a refused write ended is written again up to that point.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ LOCK_S = 5.0
 """How long a writer waits for another process that writes to the same partition."""
 TAKEOVER_S = 0.5
 """After this, a turn that is held by a process of this machine that no longer lives is taken from it."""
-LEASE_S = 60.0
-"""Without transactions: a writer that dies keeps its turn this long."""
 COMMIT_S = 15.0
 """How long a commit is repeated whose outcome the server did not tell."""
 
@@ -52,27 +49,25 @@ class Written:
 
 
 class Turn:
-    """One transaction of the server, or what stands for it."""
+    """One transaction of the server."""
 
-    def __init__(self, client: Client, notes: Documents, *, has_transactions: bool) -> None:
+    def __init__(self, client: Client, notes: Documents) -> None:
         self._client = client
         self._notes = notes
-        self._has_transactions = has_transactions
         pid = os.getpid()
         token = random.SystemRandom().getrandbits(60)
         self._owner = {"host": socket.gethostname(), "pid": pid, "since": _started_at(pid), "token": token}
-        self.session: ClientSession | None = client.start_session() if has_transactions else None
+        self.session: ClientSession = client.start_session()
         self._is_known = False
         self._done: list[Written] = []
         self._is_open = False
         self._began_at: tuple[Any, ...] = ()
 
     def close(self) -> None:
-        if self.session is not None:
-            with contextlib.suppress(PyMongoError):
-                self.session.end_session()
-                if self._is_known:
-                    self._notes.delete_one({"_id": self._writer_id})
+        with contextlib.suppress(PyMongoError):
+            self.session.end_session()
+            if self._is_known:
+                self._notes.delete_one({"_id": self._writer_id})
 
     # ------------------------------------------------------------------ begin and end
 
@@ -103,8 +98,6 @@ class Turn:
             time.sleep(random.uniform(0.001, 0.01))  # noqa: S311
 
     def _try_to_begin(self) -> dict[str, Any] | None:
-        if self.session is None:
-            return self._lease()
         self._start()
         try:
             return self._note_turn()
@@ -118,7 +111,6 @@ class Turn:
             raise
 
     def _start(self) -> None:
-        assert self.session is not None
         self.session.start_transaction(
             read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
         )
@@ -129,19 +121,13 @@ class Turn:
         state: Any = self._notes.find_one_and_update({"_id": "state"}, change, session=self.session)
         return dict(state)
 
-    def _lease(self) -> dict[str, Any] | None:
-        now_s = time.time()
-        is_free = {"$or": [{"held_until_s": {"$lt": now_s}}, {"owner.token": self._owner["token"]}]}
-        change = {"$set": {"owner": self._owner, "held_until_s": now_s + LEASE_S}}
-        return self._notes.find_one_and_update({"_id": "state", **is_free}, change)
-
     @property
     def _writer_id(self) -> str:
         return f"writer:{self._owner['token']}"
 
     def _make_known(self) -> None:
         """Notes our session beside the transaction: what is in it nobody sees, should we be killed."""
-        if self.session is not None and not self._is_known:
+        if not self._is_known:
             session = self.session.session_id["id"]
             self._notes.bulk_write([put(self._writer_id, {**self._owner, "session": session})])
             self._is_known = True
@@ -149,11 +135,6 @@ class Turn:
     def _take_over(self) -> None:
         """Ends the transactions of processes of this machine that were killed: the server would wait a minute for them."""
         with contextlib.suppress(PyMongoError):
-            if self.session is None:
-                owner = (self._notes.find_one({"_id": "state"}) or {}).get("owner") or {}
-                if self._is_dead(owner):
-                    self._notes.update_one({"_id": "state", "owner": owner}, {"$set": {"held_until_s": 0}})
-                return
             for writer in self._notes.find({"_id": {"$gte": "writer:", "$lt": "writer;"}}):
                 if self._is_dead(writer):
                     self._client.admin.command("killSessions", [{"id": writer["session"]}])
@@ -168,37 +149,26 @@ class Turn:
 
     def commit(self) -> None:
         """Makes everything durable, on most members and in their journals."""
-        self._commit()
-        self._is_open = False
-        self._done = []
-
-    def _commit(self) -> None:
-        if self.session is None:
-            self._notes.update_one({"_id": "state"}, {"$set": {"held_until_s": 0}})
-            return
         deadline = time.monotonic() + COMMIT_S
         while True:
             try:
                 self.session.commit_transaction()
-                return
+                break
             except PyMongoError as error:
                 if not error_has_label(error, _UNKNOWN) or time.monotonic() > deadline:
                     raise
+        self._is_open = False
+        self._done = []
 
     def take_back(self) -> None:
         """Takes everything back."""
         if not self._is_open:
             return
         self._is_open = False
-        if self.session is None:
-            self._undo(0)
-            self._notes.update_one({"_id": "state"}, {"$set": {"held_until_s": 0}})
-        else:
-            self._abort()
+        self._abort()
         self._done = []
 
     def _abort(self) -> None:
-        assert self.session is not None
         if self.session.in_transaction:
             with contextlib.suppress(PyMongoError):
                 self.session.abort_transaction()
@@ -214,10 +184,7 @@ class Turn:
         try:
             collection.bulk_write(operations, session=self.session)
         except OperationFailure as error:
-            if self.session is None:
-                with contextlib.suppress(PyMongoError):
-                    _carry_out(collection, opposites)
-            elif not error_has_label(error, TRANSIENT):
+            if not error_has_label(error, TRANSIENT):
                 self.restart()
             raise
         self._done.append(Written(collection, operations, opposites))
@@ -225,7 +192,7 @@ class Turn:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Lets collections and indexes be made or dropped: the server would wait for our own transaction to end."""
-        if self.session is None or not self._is_open:
+        if not self._is_open:
             yield
             return
         self._abort()
@@ -240,8 +207,6 @@ class Turn:
         Raises:
             StoreUnavailableError: another process has written meanwhile; what is under way must be done again.
         """
-        if self.session is None:
-            return
         self._abort()
         self._start()
         if _position(self._note_turn()) != self._began_at:
@@ -253,17 +218,10 @@ class Turn:
 
     def take_back_to(self, n_done: int) -> None:
         """Takes back all but the first writes."""
-        self._undo(n_done)
-        del self._done[n_done:]
-
-    def _undo(self, n_done: int) -> None:
         for written in reversed(self._done[n_done:]):
-            _carry_out(written.collection, written.opposites, self.session)
-
-
-def _carry_out(collection: Documents, operations: Sequence[Any], session: ClientSession | None = None) -> None:
-    if operations:
-        collection.bulk_write(operations, session=session)
+            if written.opposites:
+                written.collection.bulk_write(written.opposites, session=self.session)
+        del self._done[n_done:]
 
 
 def _position(state: dict[str, Any]) -> tuple[Any, ...]:

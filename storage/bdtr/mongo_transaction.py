@@ -385,7 +385,7 @@ class MongoTransaction:
         return gone
 
     @property
-    def session(self) -> ClientSession | None:
+    def session(self) -> ClientSession:
         """The server's session of this transaction, for reads that must be in it."""
         return self._turn.session
 

@@ -14,6 +14,7 @@ import pytest
 import sofia2.bdtr
 from sib.errors import ConfigurationError, SibError, StoreUnavailableError
 from storage.open import open_bdtr
+from tests.own_servers import own_server
 
 SERVERS = ("mariadb", "postgresql", "mongodb", "oracle")
 ALL = ("sqlite", *SERVERS)
@@ -188,3 +189,18 @@ def test_a_document_that_the_database_refuses_leaves_the_transaction_usable(stor
             transaction.insert_document("S", huge)
         transaction.insert_document("S", {"_id": 3})
     assert stored(store) == [1, 3]
+
+
+@pytest.mark.server
+def test_a_mongodb_without_transactions_is_refused(tmp_path, monkeypatch):
+    """It could lose instances: the commit of a move to the history is deletes and a note, and there is nothing to join them."""
+    monkeypatch.setenv("SOFIA2_MONGODB_STANDALONE", "1")
+    with own_server("mongodb", tmp_path) as standalone:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match=r"no replica set.*rs\.initiate"):
+                open_bdtr(standalone.url, writer=True)
+        reader = open_bdtr(standalone.url, writer=False)
+        assert reader.collections() == []
+        with pytest.raises(ConfigurationError, match=r"no replica set"), reader.snapshot():
+            pass
+        reader.close()
