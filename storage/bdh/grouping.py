@@ -17,6 +17,7 @@ from typing import Any
 
 from sib.errors import LimitError
 from sib.ontology import Ontology
+from sib.query.extended import EPOCH
 from storage.bdc.history import HistoryManifest
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import layout, parts
@@ -28,7 +29,6 @@ from storage.bdh.groups import Group, GroupBy, is_group, value_at
 GROUPS_MAX = 500_000
 """Periods and keys of one day that are held in memory."""
 ROWS_AT_ONCE = 10_000
-_EPOCH = datetime(1970, 1, 1)
 _GROUPED_NAME = re.compile(r"-g[0-9a-f]{10}\.parquet$")
 
 
@@ -139,7 +139,7 @@ class Grouping:
         ends = [record.name.removeprefix("part-").removesuffix(".parquet").split("-") for record in members]
         name = layout.part_name(min(end[0] for end in ends), max(end[1] for end in ends), suffix)
         path = layout.path_of(self._name, day, name)
-        documents.sort(key=lambda document: layout.moment_of(document) or _EPOCH)
+        documents.sort(key=lambda document: layout.moment_of(document) or EPOCH)
         try:
             size_bytes = parts.write_documents(self._files, self._name, day, name, documents, self._columns)
         except PartExistsError:  # of an attempt that a crash ended: the manifest does not have it

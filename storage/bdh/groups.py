@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from sib.query.extended import EPOCH
+
 DAY_S = 86_400
 CONTEXT, MARK = "contextData", "grouped"
-_EPOCH = datetime(1970, 1, 1)
 
 FUNCTIONS = ("avg", "sum", "min", "max", "first", "last", "count")
 
@@ -29,7 +30,7 @@ class GroupBy:
 
     def period_of(self, moment: datetime) -> datetime:
         """The beginning of the period that a moment is in."""
-        return moment - (moment - _EPOCH) % timedelta(seconds=self.every_s)
+        return moment - (moment - EPOCH) % timedelta(seconds=self.every_s)
 
 
 class Group:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import bson
 
+from sib.query.extended import milliseconds_of
 from storage.bdh import layout
 from storage.bdh.transfer import TransferSteps, TransferStore
 from storage.bdtr.moving import Key, digest_of
@@ -19,7 +20,6 @@ from storage.bdtr.transfers import Receipt
 
 BATCH_DOCUMENTS = 10_000
 """Instances of one transaction: the BDTR's writer waits for it."""
-_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(slots=True)
@@ -65,16 +65,16 @@ class Removal:
         after_seq: Key = 0
         while not should_stop():
             with self._store.snapshot() as snapshot:
-                aged = snapshot.aged(self._ontology, _to_ms(before), after_seq, self._batch_documents)
+                aged = snapshot.aged(self._ontology, milliseconds_of(before), after_seq, self._batch_documents)
             if not aged:
                 break
             after_seq = aged[-1].seq
             old = [each for each in aged if _is_before(each.blob, before)]
             if old:
                 receipt = Receipt([each.seq for each in old], [digest_of(each.blob) for each in old])
-                number = self._steps.plan(self._ontology, [], receipt.to_bytes(), _to_ms(self._now()))
+                number = self._steps.plan(self._ontology, [], receipt.to_bytes(), milliseconds_of(self._now()))
                 committed = self._steps.commit(number, [], accept_stale=True)
-                self._steps.publish([number], _to_ms(self._now()))
+                self._steps.publish([number], milliseconds_of(self._now()))
                 result.n_removed += committed.n_moved
                 result.n_stale += committed.n_stale
                 result.n_batches += 1
@@ -85,7 +85,3 @@ class Removal:
 def _is_before(blob: bytes, before: datetime) -> bool:
     moment = layout.moment_of(bson.decode(blob))
     return moment is None or moment < before
-
-
-def _to_ms(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -17,12 +17,13 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any, Protocol
 
 import bson
 
 from sib.ontology import Ontology
+from sib.query.extended import date_of_milliseconds, milliseconds_of
 from storage.bdc.history import HistoryManifest
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import layout, parts
@@ -36,7 +37,6 @@ BATCH_DOCUMENTS = 50_000
 ATTEMPTS = 3
 """Times that a batch is planned before rows of instances that keep changing are marked instead."""
 NAMES_TRIED = 100
-_EPOCH = datetime(1970, 1, 1)
 
 
 class TransferSteps(Protocol):
@@ -147,7 +147,7 @@ class Transfer:
         """
         result = TransferResult()
         self.resume(result)
-        before_ms = _to_ms(before)
+        before_ms = milliseconds_of(before)
         after_seq: Key = 0
         while not should_stop():
             with _collector_off():
@@ -162,7 +162,7 @@ class Transfer:
 
     def _move(self, batch: _Batch, result: TransferResult) -> bool:
         receipt = Receipt(batch.seqs, batch.digests)
-        number = self._steps.plan(self._name, batch.files, receipt.to_bytes(), _to_ms(self._now()))
+        number = self._steps.plan(self._name, batch.files, receipt.to_bytes(), milliseconds_of(self._now()))
         row = TransferRow(number, self._name, State.PLANNED, batch.files, receipt)
         return self._finish(row, batch.documents, result)
 
@@ -188,7 +188,7 @@ class Transfer:
             aged = snapshot.aged(self._name, before_ms, after_seq, self._batch_documents)
         if not aged:
             return after_seq, None
-        before = _from_ms(before_ms)
+        before = date_of_milliseconds(before_ms)
         by_day: dict[date, _Day] = {}
         for seq, blob in aged:
             document = bson.decode(blob)
@@ -219,8 +219,8 @@ class Transfer:
             "name": self._free_name(day, _label(found.seqs[0]), _label(found.seqs[-1])),
             "n_rows": len(found.seqs),
             "layout": self._fingerprint,
-            "first_ms": _to_ms(min(moments)) if moments else None,
-            "last_ms": _to_ms(max(moments)) if moments else None,
+            "first_ms": milliseconds_of(min(moments)) if moments else None,
+            "last_ms": milliseconds_of(max(moments)) if moments else None,
         }
 
     def _free_name(self, day: date, first: int, last: int) -> str:
@@ -316,7 +316,7 @@ class Transfer:
 
     def _publish(self, number: int, files: list[dict[str, Any]]) -> None:
         self._manifest.add([record_of(self._name, file) for file in files])
-        self._steps.publish([number], _to_ms(self._now()))
+        self._steps.publish([number], milliseconds_of(self._now()))
 
     def _files_of(self, number: int) -> list[dict[str, Any]]:
         with self._store.snapshot() as snapshot:
@@ -347,8 +347,8 @@ def record_of(ontology: str, file: dict[str, Any]) -> HistoryFileRecord:
         n_rows=file["n_rows"],
         size_bytes=file["size_bytes"],
         layout=file["layout"],
-        first_at=None if file["first_ms"] is None else _from_ms(file["first_ms"]),
-        last_at=None if file["last_ms"] is None else _from_ms(file["last_ms"]),
+        first_at=None if file["first_ms"] is None else date_of_milliseconds(file["first_ms"]),
+        last_at=None if file["last_ms"] is None else date_of_milliseconds(file["last_ms"]),
         stale_rows=tuple(file.get("stale_rows", ())),
     )
 
@@ -356,11 +356,3 @@ def record_of(ontology: str, file: dict[str, Any]) -> HistoryFileRecord:
 def _label(key: Key) -> int:
     """A key in the name of a file."""
     return key if isinstance(key, int) else int.from_bytes(digest_of(key), "big")
-
-
-def _to_ms(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _from_ms(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
