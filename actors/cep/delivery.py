@@ -1,6 +1,6 @@
 """Where the outputs of CEP rules go: into ontologies, to subscriptions, and to script rules.
 
-Invariant: when ``deliver`` returns, every output is where it belongs or was refused for good (and that is written down). An
+Invariant: an output waits in the outbox until it is where it belongs or was refused for good (and that is written down). An
 output that is delivered again has the same ids everywhere, so that nothing is stored twice.
 """
 
@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import orjson
 from bson import ObjectId
 
+from actors.cep.outbox import Delivered, Outbox, Way
 from actors.config import PlatformConfig
 from actors.inside import Inside, Principal
-from actors.runtime import ActorGoneError, Ref
+from actors.runtime import Ref
 from sib.cep.output import Output
 from sib.errors import SibError
 from sib.rules.trigger import made_by
@@ -26,19 +27,14 @@ from storage.bdc.records import LogRecord
 
 log = logging.getLogger("sofia2.cep")
 
-GATEWAY_S = 10.0
-"""How long a gateway that is not there is waited for; it tells subscriptions only while their sessions are connected."""
+AWAY_MAX = 1_000
+"""Outputs that wait for a gateway that is not there; it misses further ones, which are counted."""
 RETRY_S = 0.2
+RETRY_S_MAX = 5.0
+TRIES = 6
+"""So often outputs are offered, with growing pauses, to somebody who refuses them; then each once more alone."""
 LOG_EVERY_S = 60.0
-"""Refusals of one rule are written into the process log at most so often."""
-
-
-class Delivered(NamedTuple):
-    """One output on its way: the rule's owner, and how many rules were at work before it."""
-
-    output: Output
-    owner: str
-    hops: int
+"""Insertions of one rule that are refused are written into the process log at most so often."""
 
 
 class Delivery:
@@ -47,62 +43,68 @@ class Delivery:
     def __init__(self, inside: Inside, config: PlatformConfig, *, has_scripts: Callable[[], bool]) -> None:
         self._inside, self._config, self._has_scripts = inside, config, has_scripts
         self._refused_at_s: dict[str, float] = {}
-        self.counts = {"inserted": 0, "refused": 0, "told": 0}
+        self.outbox = Outbox(self._send)
+        self._counts = {"inserted": 0, "refused": 0, "missed": 0}
 
-    async def deliver(self, items: Sequence[Delivered]) -> None:
-        """Bring outputs to their places, in their order for each place."""
-        if not items:
-            return
-        batch = [_plain(item) for item in items]
-        ways = [self._insert_all(items), self._tell_gateways(batch)]
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many outputs were inserted, refused, missed by gateways that were away, delivered, and wait."""
+        return {**self._counts, "told": self.outbox.delivered, "undelivered": len(self.outbox)}
+
+    def put(self, items: Iterable[Delivered]) -> None:
+        """Outputs to be brought to their places, in their order for each place."""
+        active = {record.name for record in self._inside.core.catalog.ontologies.values() if record.active}
+        ontologies = {name.casefold(): name for name in active}
+        for item in items:
+            self.outbox.put(item, self._ways(item.output.stream.casefold(), ontologies))
+
+    def _ways(self, stream: str, ontologies: dict[str, str]) -> list[Way]:
+        ways = [Way("gateway", name) for name in self._config.topology.gateways]
+        if stream in ontologies:
+            ways.append(Way("ontology", ontologies[stream]))
         if self._has_scripts():
-            ways += [self._until_heard(runner, "cep_events", batch) for runner in self._config.topology.rule_runners]
-        await asyncio.gather(*ways)
-        self.counts["told"] += len(items)
+            ways += [Way("runner", name, stream) for name in self._config.topology.rule_runners]
+        return ways
+
+    async def _send(self, way: Way, items: Sequence[Delivered]) -> None:
+        if way.kind == "ontology":
+            await asyncio.gather(*(self._insert(item, way.name) for item in items))
+        else:
+            await self._tell(way, items)
 
     # ------------------------------------------------------------------ into ontologies
 
-    async def _insert_all(self, items: Sequence[Delivered]) -> None:
-        catalog = self._inside.core.catalog
-        names = {name.casefold(): name for name, record in catalog.ontologies.items() if record.active}
-        inserts = [
-            self._insert(item, ontology)
-            for item in items
-            if (ontology := names.get(item.output.stream.casefold())) is not None
-        ]
-        await asyncio.gather(*inserts)
-
     async def _insert(self, item: Delivered, ontology: str) -> None:
         output = item.output
-        root = self._inside.core.catalog.ontology(ontology).root
-        instance = output.data if root is None or root in output.data else {root: output.data}
         who = Principal(item.owner, session_key=made_by(str(output.rule), item.hops, "cep"))
         while True:
             try:
+                root = self._inside.core.catalog.ontology(ontology).root
+                instance = output.data if root is None or root in output.data else {root: output.data}
                 await self._inside.insert(who, ontology, instance, once=instance_id(output))
-                self.counts["inserted"] += 1
+                self._counts["inserted"] += 1
                 return
             except SibError as error:
                 if not error.is_retryable:
-                    await self._refused(item, ontology, error)
+                    await self._not_inserted(item, ontology, error)
                     return
                 log.warning("an output of %s waits for %s: %s", output.rule, ontology, error.message)
                 await asyncio.sleep(RETRY_S)
 
-    async def _refused(self, item: Delivered, ontology: str, error: SibError) -> None:
-        self.counts["refused"] += 1
+    async def _not_inserted(self, item: Delivered, ontology: str, error: SibError) -> None:
         rule, now_s = str(item.output.rule), time.monotonic()
         if now_s - self._refused_at_s.get(rule, -LOG_EVERY_S) < LOG_EVERY_S:
+            self._counts["refused"] += 1
             return
         self._refused_at_s[rule] = now_s
-        log.error("an output of the rule %s cannot be inserted into %s: %s", rule, ontology, error.message)
-        record = LogRecord(
-            "CEP",
-            utc_now(),
-            f"rule {rule}: not inserted into {ontology}: {error.message}"[:200],
-            item.owner,
-            details=item.output.as_dict(),
-        )
+        await self._refused(item, f"not inserted into {ontology}: {error.message}")
+
+    async def _refused(self, item: Delivered, why: str) -> None:
+        """Write down that an output does not get to one of its places."""
+        self._counts["refused"] += 1
+        text = f"rule {item.output.rule}: {why}"
+        log.error("an output of a CEP rule: %s", text)
+        record = LogRecord("CEP", utc_now(), text[:200], item.owner, details=item.output.as_dict())
         try:
             await asyncio.to_thread(self._inside.core.bdc.log, [record])
         except SibError as problem:
@@ -110,26 +112,41 @@ class Delivery:
 
     # ------------------------------------------------------------------ to subscriptions and scripts
 
-    async def _tell_gateways(self, batch: list[dict[str, Any]]) -> None:
-        gateways = self._config.topology.gateways
-        await asyncio.gather(*(self._until_heard(name, "cep_outputs", batch, GATEWAY_S) for name in gateways))
+    async def _tell(self, way: Way, items: Sequence[Delivered]) -> None:
+        """Wait for somebody who is not there; who refuses all is asked again, and then for each alone."""
+        batch = [_plain(item) for item in items]
+        for number in range(TRIES):
+            if await self._is_heard(way, batch) is None:
+                return
+            await asyncio.sleep(min(RETRY_S_MAX, RETRY_S * 2**number))
+        for item, plain in zip(items, batch, strict=True):
+            error = await self._is_heard(way, [plain])
+            if error is not None:
+                await self._refused(item, f"refused by {way.name}: {error}")
 
-    async def _until_heard(
-        self, name: str, method: str, batch: list[dict[str, Any]], give_up_s: float | None = None
-    ) -> None:
-        began = time.monotonic()
+    async def _is_heard(self, way: Way, batch: list[dict[str, Any]]) -> str | None:
+        """Why outputs are refused; None when they have arrived."""
+        method = "cep_outputs" if way.kind == "gateway" else "cep_events"
         while True:
             try:
-                await Ref(name).call(method, batch)
-                return
-            except ActorGoneError:
-                if give_up_s is not None and time.monotonic() - began > give_up_s:
-                    log.warning("%s has not heard of %d outputs", name, len(batch))
-                    return
-                await asyncio.sleep(RETRY_S)
+                await Ref(way.name).call(method, batch)
+                return None
             except SibError as error:
-                log.error("%s refused outputs of CEP rules: %s", name, error.message)
-                return
+                if not error.is_retryable:
+                    log.warning("%s refuses outputs of CEP rules: %s", way.name, error.message)
+                    return error.message
+            except Exception as error:
+                log.exception("%s refuses outputs of CEP rules", way.name)
+                return type(error).__name__
+            if way.kind == "gateway":
+                self._shed(way)
+            await asyncio.sleep(RETRY_S)
+
+    def _shed(self, gateway: Way) -> None:
+        missed = self.outbox.shed(gateway, AWAY_MAX)
+        if missed:
+            self._counts["missed"] += missed
+            log.warning("%s is away: its subscriptions miss %d outputs of CEP rules", gateway.name, missed)
 
 
 def instance_id(output: Output) -> ObjectId:

@@ -1,7 +1,8 @@
 """CepShard: the CEP rules of one actor, over the changes that the partitions announce.
 
-Outputs first, then the snapshot, then the acknowledgement: whatever dies in between, the partitions tell again what the last
-snapshot has not seen, and what comes out again has the same ids. While it replays, the wall clock stands still for the rules.
+First the snapshot, with the outputs that have not arrived yet, then the acknowledgement: whatever dies in between, the partitions
+tell again what the last snapshot has not seen, and what comes out again has the same ids. While it replays, the wall clock stands
+still for the rules.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import bson
 import orjson
 
 from actors import logs
-from actors.cep.delivery import Delivered, Delivery
+from actors.cep.delivery import Delivery
+from actors.cep.outbox import Delivered
 from actors.config import PlatformConfig
 from actors.feed import Announcement, Event
 from actors.inside import Inside
@@ -47,6 +49,8 @@ GRACE_MS = 1_000
 TABLES_S = 5.0
 """How often the ontologies that rules read as tables are read again."""
 TABLE_TIME_LIMIT_S = 10.0
+OUTBOX = "outbox"
+"""Outputs that have not arrived yet, in the snapshot of a shard."""
 STATE_BYTES_MAX = 256 << 20
 """A larger state is not kept: after a crash such rules start from the last one that was."""
 
@@ -81,6 +85,7 @@ class CepShard:
             self._positions, state = kept
             snapshot = _unpacked(state)
         await self._take_over(snapshot)
+        self._delivery.outbox.load((snapshot or {}).get(OUTBOX, ()))
         self._feed.start()
         self._ticking = self._loop.create_task(self._go_live())
 
@@ -199,6 +204,7 @@ class CepShard:
         """Run the rules over the changes of one announcement; the awaitable ends when a snapshot has seen them."""
         self._waiting += len(events)
         try:
+            await self._delivery.outbox.until_room()
             async with self._turn:
                 position = self._positions.get(partition, -1)
                 new = [event for event in events if event.seq > position]
@@ -210,7 +216,7 @@ class CepShard:
                 outputs = self._deployment.engine.send_batch(incoming, source=partition, now_ms=now_ms)
                 self._positions[partition] = new[-1].seq
                 self._counts["events"] += len(incoming)
-                await self._deliver(outputs, hops)
+                self._deliver(outputs, hops)
                 seen: asyncio.Future[None] = self._loop.create_future()
                 self._unacknowledged.append(seen)
                 return seen
@@ -236,12 +242,12 @@ class CepShard:
             incoming += [definition.event(document, inserted_ms) for definition in definitions]
         return hops_max + 1, incoming
 
-    async def _deliver(self, outputs: Sequence[Output], hops: int) -> None:
+    def _deliver(self, outputs: Sequence[Output], hops: int) -> None:
         assert self._deployment is not None
         rules = self._deployment.rules
         self._counts["outputs"] += len(outputs)
-        await self._delivery.deliver(
-            [Delivered(output, rules[str(output.rule)].owner, hops) for output in outputs if str(output.rule) in rules]
+        self._delivery.put(
+            Delivered(output, rules[str(output.rule)].owner, hops) for output in outputs if str(output.rule) in rules
         )
 
     # ------------------------------------------------------------------ upkeep
@@ -253,12 +259,14 @@ class CepShard:
             deployment = self._deployment
             if deployment is None:
                 return
-            if self._is_live and not self._waiting and self._feed.is_caught_up:
-                await self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS), 1)
+            has_room = self._delivery.outbox.has_room
+            if self._is_live and not self._waiting and self._feed.is_caught_up and has_room:
+                self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS), 1)
             if deployment.tables and time.monotonic() - self._tables_at_s > TABLES_S:
                 await self._read_tables()
             pause_s = max(SNAPSHOT_S, SNAPSHOT_SHARE * self._snapshot_took_s)
-            if self._unacknowledged and time.monotonic() - self._snapshot_at_s >= pause_s:
+            is_due = time.monotonic() - self._snapshot_at_s >= pause_s
+            if is_due and (self._unacknowledged or self._delivery.outbox.is_ahead_of_dump):
                 await self._take_snapshot()
 
     async def _take_snapshot(self) -> None:
@@ -266,9 +274,12 @@ class CepShard:
         assert self._deployment is not None
         began = time.monotonic()
         seen, self._unacknowledged = self._unacknowledged, []
-        state = _packed(self._deployment.engine.snapshot())
+        state = _packed({**self._deployment.engine.snapshot(), OUTBOX: self._delivery.outbox.dump()})
         if len(state) > STATE_BYTES_MAX:
             log.error("the state of the CEP rules has %d bytes and is not kept: lower their bounds", len(state))
+            if len(self._delivery.outbox):
+                self._unacknowledged = seen + self._unacknowledged
+                return
         else:
             try:
                 await asyncio.to_thread(self._bdc.cep.save, self._name, dict(self._positions), state, utc_now())

@@ -118,6 +118,7 @@ class GatewayActor:
         self._core.put_announcement(partition, announcement)
 
     async def cep_outputs(self, outputs: list[dict[str, Any]]) -> None:
+        await asyncio.shield(self._started)  # until then it knows of no subscription
         self._core.put_outputs(outputs)
 
     async def forget(self, session_keys: list[str]) -> None:

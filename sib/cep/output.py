@@ -22,18 +22,18 @@ class Output:
     nothing: it is made of rule, version, time, data, and the number among equal outputs of that time.
     """
 
-    __slots__ = ("_identity", "data", "repeat", "rule", "stream", "ts_ms")
+    __slots__ = ("data", "identity", "repeat", "rule", "stream", "ts_ms")
 
     def __init__(
         self, rule: str | int, stream: str, ts_ms: int, data: dict[str, Any], identity: tuple[str, int], repeat: int
     ) -> None:
         self.rule, self.stream, self.ts_ms, self.data = rule, stream, ts_ms, data
-        self._identity, self.repeat = identity, repeat
+        self.identity, self.repeat = identity, repeat
 
     @property
     def alarm_id(self) -> str:
         """Hexadecimal, ``ALARM_ID_BYTES`` long."""
-        return alarm_id(self._identity, self.ts_ms, self.stream, self.data, self.repeat)
+        return alarm_id(self.identity, self.ts_ms, self.stream, self.data, self.repeat)
 
     def as_dict(self) -> dict[str, Any]:
         """What ``sofia2 cep run --json`` prints."""

@@ -1,6 +1,9 @@
 """Actors without Ray: objects of this process under their names, called as by Ray."""
 
 import asyncio
+import inspect
+
+from actors.runtime import ActorGoneError
 
 
 class LocalRef:
@@ -12,7 +15,10 @@ class LocalRef:
         self._name = name
 
     async def call(self, method, *arguments):
-        return getattr(self.actors[self._name], method)(*arguments)
+        if self._name not in self.actors:
+            raise ActorGoneError(self._name)
+        result = getattr(self.actors[self._name], method)(*arguments)
+        return await result if inspect.isawaitable(result) else result
 
     def tell(self, method, *arguments):
         actor = self.actors.get(self._name)

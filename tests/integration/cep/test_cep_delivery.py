@@ -1,0 +1,123 @@
+"""Outputs of CEP rules on their way: who is slow, away or refuses holds up nobody else, and nothing is lost."""
+
+import asyncio
+
+import pytest
+
+from actors.cep import delivery, outbox, shard
+from sib.errors import MalformedMessageError
+from tests.integration.cep.cep_platform import Hearer, cep_rule
+from tests.integration.local_actors import LocalRef
+
+COPY = cep_rule("copy", "EIN[IN__N >= 0]", "IN__N as n", "Copied")
+BELOW = cep_rule("below", "EIN[IN__N < 0]", "IN__N as n", "Out")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(delivery, "RETRY_S", 0.01)
+    monkeypatch.setattr(shard, "SNAPSHOT_S", 0.0)
+
+
+async def test_a_slow_script_holds_up_no_other_output(platform):
+    await platform.start(COPY, BELOW)
+    never = asyncio.Event()
+    platform.runner.answer = lambda batch: never.wait() if batch[0]["stream"] == "Out" else None
+    await platform.send("In", {"n": -1})
+    await platform.until(lambda: platform.runner.offered == 1)
+    await platform.send("In", {"n": 1}, {"n": 2}, {"n": -2})
+    await platform.until(lambda: platform.runner.numbers("Copied") == [1, 2])
+    await platform.until(lambda: platform.gateway.numbers("Out") == [-1, -2])
+    assert platform.runner.numbers("Out") == []
+    await platform.shard.reload()
+    never.set()
+    await platform.until(lambda: platform.runner.numbers("Out") == [-1, -2])
+
+
+async def test_what_was_not_delivered_at_a_crash_is_delivered_after_it(platform):
+    await platform.start(COPY)
+    platform.runner.answer = lambda batch: asyncio.Event().wait()
+    await platform.send("In", {"n": 1}, {"n": 2})
+    await platform.until(lambda: platform.gateway.numbers("Copied") == [1, 2])
+    await platform.shard.tick()
+    feed = platform.partition._feed
+    await platform.until(lambda: feed.positions()["cep-0"] == platform.partition.stats()["seq"])
+    platform.die()
+    platform.runner.answer = lambda batch: None
+    await platform.start()
+    await platform.until(lambda: platform.runner.numbers("Copied") == [1, 2])
+    assert platform.gateway.numbers("Copied") == [1, 2], "it has been there"
+    await platform.shard.tick()
+    platform.die()
+    await platform.start()
+    assert platform.shard._delivery.counts["undelivered"] == 0, "what has arrived since is not kept any more"
+
+
+async def test_at_the_bound_no_further_events_are_taken(platform, monkeypatch):
+    monkeypatch.setattr(outbox, "WAITING_MAX", 3)
+    await platform.start(COPY)
+    go = asyncio.Event()
+    platform.runner.answer = lambda batch: go.wait()
+    for number in range(10):
+        await platform.send("In", {"n": number})
+    await platform.until(lambda: platform.shard._waiting)
+    assert (await platform.shard.stats())["undelivered"] == 3
+    go.set()
+    await platform.until(lambda: platform.runner.numbers("Copied") == list(range(10)))
+
+
+async def test_a_runner_that_refuses_is_asked_again(platform):
+    await platform.start(COPY)
+    platform.runner.answer = refuse_times(2)
+    await platform.send("In", {"n": 1})
+    await platform.until(lambda: platform.runner.numbers("Copied") == [1])
+
+
+async def test_an_output_that_is_refused_for_good_is_in_the_process_log_and_the_others_arrive(platform):
+    await platform.start(COPY)
+
+    def answer(batch):
+        if any(output["data"]["n"] == 2 for output in batch):
+            raise MalformedMessageError("not this one")
+
+    platform.runner.answer = answer
+    await platform.send("In", {"n": 1}, {"n": 2}, {"n": 3})
+    await platform.until(lambda: platform.runner.numbers("Copied") == [1, 3])
+    (record,) = await platform.until(lambda: platform.bdc.read_log(10, kind="CEP"))
+    assert record.details["data"] == {"n": 2}
+    assert "not this one" in record.summary
+    assert platform.shard._delivery.counts["refused"] == 1
+
+
+async def test_outputs_wait_for_a_gateway_that_is_away(platform):
+    await platform.start(COPY)
+    del LocalRef.actors["mqtt-0"]
+    await platform.send("In", {"n": 1}, {"n": 2})
+    await platform.until(lambda: platform.runner.numbers("Copied") == [1, 2])
+    gateway = LocalRef.actors["mqtt-0"] = Hearer()
+    await platform.until(lambda: gateway.numbers("Copied") == [1, 2])
+
+
+async def test_a_gateway_that_is_away_misses_what_is_beyond_the_bound_and_holds_up_nobody(platform, monkeypatch):
+    monkeypatch.setattr(outbox, "WAITING_MAX", 5)
+    monkeypatch.setattr(outbox, "BATCH_MAX", 1)
+    monkeypatch.setattr(delivery, "AWAY_MAX", 2)
+    await platform.start(COPY)
+    del LocalRef.actors["mqtt-0"]
+    for number in range(20):
+        await platform.send("In", {"n": number})
+    await platform.until(lambda: platform.runner.numbers("Copied") == list(range(20)))
+    await platform.until(lambda: platform.shard._delivery.counts["missed"] == 18)
+    gateway = LocalRef.actors["mqtt-0"] = Hearer()
+    await platform.until(lambda: gateway.numbers("Copied") == [0, 1])
+
+
+def refuse_times(count):
+    left = [count]
+
+    def answer(batch):
+        if left[0]:
+            left[0] -= 1
+            raise MalformedMessageError("not now")
+
+    return answer
