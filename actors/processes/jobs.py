@@ -7,6 +7,7 @@ whether the platform runs, stops or starts meanwhile.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,10 @@ from storage.bdh.grouping import Grouping
 from storage.bdh.lock import TransferRunningError, transfer_lock
 from storage.bdh.removal import Removal
 from storage.bdh.transfer import Transfer, TransferSteps, TransferStore
+from storage.bdh.unknown import UnknownFiles
 from storage.open import Store, open_bdtr, transfer_journal
+
+log = logging.getLogger("sofia2.processes")
 
 BATCH_DOCUMENTS = 20_000
 """Instances of one batch of a transfer: the partition's writes wait while one is taken out."""
@@ -256,7 +260,50 @@ class Jobs:
                 _add(counts, "files_before", result.n_old)
                 _add(counts, "files_after", result.n_new)
                 _add(counts, "files_deleted", result.n_deleted)
-            _add(counts, "orphans_deleted", self._patiently(lambda: compaction.sweep(place.store)))
+            swept = self._patiently(self._unknown(place).sweep)
+            _add(counts, "orphans_deleted", swept.n_deleted)
+            if swept.n_unknown:
+                _add(counts, "files_unknown", swept.n_unknown)
+                log.warning(
+                    "%d files of the history of %s are kept, but queries do not see them: the manifest does not know them. "
+                    "Was the BDC restored from an older backup? Then run 'sofia2 process adopt'.",
+                    swept.n_unknown,
+                    name,
+                )
+
+    def adopt(self, ontology: str, counts: dict[str, Any], *, forget_missing: bool = False) -> None:
+        """Enter the files of the history that the manifest does not know into it, of one ontology or (``""``) of all.
+
+        Args:
+            ontology: its name.
+            counts: is filled with what was done.
+            forget_missing: the manifest no longer names files that are not there.
+
+        Raises:
+            TransferRunningError: a transfer of the one ontology is under way.
+            SibError: what could not be done; it may be run again.
+        """
+        with self._bdc.read() as configuration:
+            names = [record.name for record in configuration.ontologies.all()]
+
+        def act(name: str, counts: dict[str, Any]) -> None:
+            with transfer_lock(self._locks, name), self._place(self._ontology(name)) as place:
+                if place.store is not None:
+                    self._patiently(self._of_place(place).resume)
+                result = self._patiently(lambda: self._unknown(place).adopt(forget_missing=forget_missing))
+                _add(counts, "files", result.n_files)
+                _add(counts, "instances", result.n_adopted)
+                _add(counts, "doubles", result.n_double)
+                _add(counts, "forgotten", result.n_forgotten)
+                for key, paths in (("missing", result.missing), ("damaged", result.damaged)):
+                    _add(counts, key, len(paths))
+                    for path in paths:
+                        log.warning("The file %s of the history is %s.", path, key)
+
+        self._each([ontology] if ontology else names, act, counts, is_one=bool(ontology))
+
+    def _unknown(self, place: _Place) -> UnknownFiles:
+        return UnknownFiles(place.ontology.name, place.files, self._bdc.history, place.store, now=self._now)
 
     def _clean(self, process: ProcessRecord, counts: dict[str, Any]) -> None:
         options, now, store = clean_options(process), self._now(), self._bdc.processes

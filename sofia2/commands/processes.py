@@ -109,6 +109,47 @@ def run(name: Name, ontology: OntologyName = None, data: Data = None, config: Co
 
 
 @app.command()
+def adopt(
+    ontology: OntologyName = None,
+    forget_missing: Annotated[
+        bool, typer.Option("--forget-missing", help="The manifest no longer names files that are not there.")
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Enter files of the history that the manifest does not know into it: after a BDC was restored from an older backup.
+
+    Each instance counts once, whichever files and databases have it. Exit 1: files that the manifest names are missing, or
+    some are damaged. May be run again.
+    """
+    from actors.processes.jobs import Jobs
+    from actors.processes.runs import BY_HAND, ProcessRunningError, Runs, locks_folder
+    from storage.bdc.processes import ProcessKind
+    from storage.bdh.lock import TransferRunningError
+
+    settings = settings_of(data, config)
+    with configuration(settings) as bdc:
+        platform = platform_config(settings)
+        runs = Runs(bdc, locks_folder(platform.data), now=_utc_now)
+        name = ontology or ""
+        try:
+            with (
+                output.busy("adopt …") as busy,
+                runs.run("adopt", ProcessKind.COMPACT, BY_HAND, ontology=name, has_state=False) as begun,
+            ):
+                began = time.monotonic()
+                jobs = Jobs(platform, bdc, now=_utc_now, progress=busy.update)
+                jobs.adopt(name, begun.counts, forget_missing=forget_missing)
+        except (ProcessRunningError, TransferRunningError) as error:
+            raise CliError(TAKEN, error.message) from None
+    counts = begun.counts
+    value = {"process": "adopt", "ontology": ontology, "state": "done", "run": begun.id}
+    _tell({**value, "duration_s": round(time.monotonic() - began, 3), "counts": counts})
+    return NO if counts.get("missing", 0) > counts.get("forgotten", 0) or counts.get("damaged") else 0
+
+
+@app.command()
 def pause(name: Name, data: Data = None, config: Config = None, json: Json = False) -> int:
     """Keep a process from starting by itself. A run that is under way goes on."""
     with configuration(settings_of(data, config)) as bdc:

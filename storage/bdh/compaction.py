@@ -2,7 +2,7 @@
 
 The new file is written under a name made of its inputs, so a repeated attempt finds it; then one transaction of the manifest
 lets it stand for the old ones. These stay for ``RETIRED_KEPT_S``, for queries that read the manifest before, and are then
-deleted. What a crash left behind is found by ``sweep``.
+deleted. What a crash left behind is found by ``unknown.UnknownFiles``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ import pyarrow.compute as pc
 from storage.bdc.history import HistoryManifest
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import layout, parts
-from storage.bdh.columns import CONTEXT
 from storage.bdh.files import HistoryFiles, PartExistsError
-from storage.bdh.transfer import TransferStore, record_of
-from storage.bdtr.transfers import State
 
 ROWS_MAX = 2_000_000
 """Rows of one compacted file: they are held in memory."""
@@ -30,8 +27,6 @@ BYTES_MAX = 256 << 20
 """Bytes of the files that are compacted into one."""
 RETIRED_KEPT_S = 900.0
 """How long a replaced file stays: longer than a query may take, and than a Ray Dataset is usually read."""
-ORPHAN_AGE_S = 86_400.0
-"""A file that nobody knows is deleted when it is older: it was left by a crash."""
 
 
 @dataclass(slots=True)
@@ -93,33 +88,6 @@ class Compaction:
             self._manifest.forget(retired)
         return len(retired)
 
-    def sweep(self, store: TransferStore | None) -> int:
-        """Delete files that neither the manifest nor the journal knows and that are old; returns how many.
-
-        Args:
-            store: the ontology's BDTR, whose journal names the files of transfers under way.
-        """
-        known = {_path(record) for record in self._manifest.files(self._ontology, with_retired=True)}
-        if store is not None:
-            with store.snapshot() as snapshot:
-                for row in snapshot.transfers(self._ontology):
-                    for file in row.files:
-                        name = file["name"]
-                        known.add(layout.path_of(self._ontology, date.fromisoformat(file["day"]), name))
-                        if row.state is State.DONE:
-                            known.add(_path(record_of(self._ontology, file)))
-        before = self._now() - timedelta(seconds=ORPHAN_AGE_S)
-        root = layout.folder_of(self._ontology)
-        n_deleted = 0
-        for folder in self._files.entries(root):
-            is_ours = folder.is_folder and folder.name.startswith((f"{layout.DAY_COLUMN}=", layout.TMP))
-            for entry in self._files.entries(f"{root}/{folder.name}") if is_ours else ():
-                path = f"{root}/{folder.name}/{entry.name}"
-                if path not in known and entry.modified_at < before and not entry.is_folder:
-                    self._files.delete(path)
-                    n_deleted += 1
-        return n_deleted
-
     def _batches(self, records: Sequence[HistoryFileRecord]) -> Iterator[list[HistoryFileRecord]]:
         """Files of a day that become one: of the same columns, and small enough together."""
         ordered = sorted(records, key=lambda record: (record.layout, record.name))
@@ -174,9 +142,7 @@ def _counting(table: pa.Table, record: HistoryFileRecord) -> pa.Table:
 
 def _by_time(table: pa.Table) -> pa.Table:
     """In the order of time, so that row groups can be left out by their statistics."""
-    times = table.column(CONTEXT).combine_chunks()
-    times = times.field("timestamp") if isinstance(times, pa.StructArray) else times.chunk(0).field("timestamp")
-    order = pc.sort_indices(pa.table({"at": times}), sort_keys=[("at", "ascending")])
+    order = pc.sort_indices(pa.table({"at": parts.times_of(table)}), sort_keys=[("at", "ascending")])
     return table.take(order)
 
 

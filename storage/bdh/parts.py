@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sib.errors import StoreError
 from storage.bdh import layout
 from storage.bdh.adapter import RangeFile
-from storage.bdh.columns import Layout
+from storage.bdh.columns import CONTEXT, Layout
 from storage.bdh.files import HistoryFiles
 from storage.bdh.fitting import to_table
 
 ROW_GROUP_ROWS = 131_072
 COMPRESSION, COMPRESSION_LEVEL = "zstd", 3
+
+
+class DamagedPartError(StoreError):
+    """A file is no whole Parquet file (any more)."""
+
+    code = "history.damaged"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"The file {path!r} of the history is damaged: restore it from a backup.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +69,36 @@ def write_table(files: HistoryFiles, ontology: str, day: date, name: str, table:
     return len(data)
 
 
-def read_table(files: HistoryFiles, path: str) -> pa.Table:
-    """The rows of a file. Raises PartMissingError."""
-    return pq.read_table(pa.BufferReader(files.read(path)))
+def read_table(files: HistoryFiles, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a file, with all of its columns or some.
+
+    Raises:
+        PartMissingError: there is no such file. DamagedPartError: it cannot be decoded.
+    """
+    data = files.read(path)
+    with _decoding(path):
+        return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
 
 
 def inspect(files: HistoryFiles, path: str) -> PartInfo | None:
     """What a file is; None if it is no whole Parquet file. Raises PartMissingError."""
     with io.BufferedReader(RangeFile(files, path)) as file:
         try:
-            metadata = pq.read_metadata(file)
-        except (pa.ArrowInvalid, pa.ArrowException):
+            with _decoding(path):
+                metadata = pq.read_metadata(file)
+                return PartInfo(metadata.num_rows, file.raw.size, metadata.schema.to_arrow_schema())
+        except DamagedPartError:
             return None
-        return PartInfo(metadata.num_rows, file.raw.size, metadata.schema.to_arrow_schema())
+
+
+def times_of(table: pa.Table) -> pa.ChunkedArray:
+    """When its instances were inserted; null where ``contextData.timestamp`` is."""
+    return pc.struct_field(table.column(CONTEXT), "timestamp")
+
+
+@contextmanager
+def _decoding(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:  # pyarrow says OSError of broken pages
+        raise DamagedPartError(path) from error

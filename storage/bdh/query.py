@@ -325,7 +325,7 @@ class HistoryQueries:
             path = layout.path_of(record.ontology, record.day, record.name)
             info = parts.inspect(self._files, path)
             if info is None:
-                raise StoreUnavailableError(f"The file {path!r} of the history is damaged: restore it from a backup.")
+                raise parts.DamagedPartError(path)
             if len(self._schemas) >= LAYOUTS_KEPT:
                 self._schemas.clear()
             found = self._schemas[record.layout] = info.schema

@@ -72,7 +72,7 @@ def open_view(
                 records = (record_of(ontology, file) for row in done for file in row.files)
                 known += [record for record in records if record.key not in keys]
             if take is not None:
-                for documents in _batches(snapshot.find(ontology, _filter(needed), budget=budget)):
+                for documents in _batches(snapshot.find(ontology, filter_of(needed), budget=budget)):
                     take(documents)
     except StoreUnavailableError:
         if take is not None:
@@ -119,7 +119,7 @@ def _last_day(needed: Intervals) -> date | None:
     return needed[-1][1].date() if needed and needed[-1][1] < datetime.max else None
 
 
-def _filter(needed: Intervals) -> Mapping[str, Any]:
+def filter_of(needed: Intervals) -> Mapping[str, Any]:
     """A filter for the BDTR that keeps at least what is needed; instances without a time are needed only for EVER."""
     if needed == intervals.EVER:
         return {}

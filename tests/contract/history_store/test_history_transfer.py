@@ -8,6 +8,7 @@ from sib.errors import NotFoundError, StoreUnavailableError
 from storage.bdh import layout, parts
 from storage.bdh.compaction import RETIRED_KEPT_S, Compaction
 from storage.bdh.lock import TransferRunningError, transfer_lock
+from storage.bdh.unknown import SweepResult, UnknownFiles
 from storage.bdtr.model import IndexSpec
 
 DAY_1, DAY_2, DAY_3 = datetime(2026, 1, 1, 10), datetime(2026, 1, 2, 10), datetime(2026, 1, 3, 10)
@@ -272,11 +273,11 @@ def test_sweep_deletes_only_what_nobody_knows(world):
     world.transfer().run(DAY_2)
     day = date(2026, 1, 1)
     world.files.put(layout.path_of("S", day, "part-8-9.parquet"), layout.tmp_path_of("S", day, "x"), memoryview(b"x"))
-    compaction = Compaction("S", world.files, world.manifest, now=lambda: world.now)
+    unknown = UnknownFiles("S", world.files, world.manifest, world.store, now=lambda: world.now)
     world.now = datetime.now() - timedelta(days=30)
-    assert compaction.sweep(world.store) == 0
+    assert unknown.sweep() == SweepResult()
     world.now = datetime.now() + timedelta(days=30)
-    assert compaction.sweep(world.store) == 1
+    assert unknown.sweep() == SweepResult(n_deleted=1)
     assert world.history() == [1]
 
 

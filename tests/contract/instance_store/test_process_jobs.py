@@ -223,6 +223,26 @@ def test_compaction_makes_one_file_of_a_day(place):
 
 
 @pytest.mark.adapters("sqlite")
+def test_files_that_an_older_bdc_does_not_know_are_kept_told_of_and_adopted(place, caplog):
+    place.ontology("Moved")
+    place.ontology("Empty")
+    for numbers in (range(3), range(3, 6)):
+        place.insert("Moved", numbers, 2 * DAY)
+        place.run(TRANSFER, "Moved")
+    known, forgotten = place.bdc.history.files("Moved")
+    place.bdc.history.forget([forgotten])
+    place.now += 60 * DAY
+    counts = place.run(COMPACT)
+    assert (counts["files_unknown"], counts["orphans_deleted"]) == (1, 0)
+    assert "sofia2 process adopt" in caplog.text
+    counts = {}
+    Jobs(place.config, place.bdc, now=lambda: place.now).adopt("", counts)
+    assert (counts["files"], counts["instances"], counts["missing"]) == (1, 3, 0)
+    assert place.history("Moved") == [float(n) for n in range(6)]
+    assert "files_unknown" not in place.run(COMPACT)
+
+
+@pytest.mark.adapters("sqlite")
 def test_cleaning_forgets_old_lines(place):
     place.bdc.log(
         [LogRecord(kind, place.now - age, "x") for kind in ("LOG", "AUDIT") for age in (DAY, 40 * DAY, 400 * DAY)]
