@@ -13,6 +13,7 @@ from typing import Any
 from sib.access import Role, may_create_ontologies
 from sib.errors import NotFoundError, OntologyNotFoundError, SibError
 from sib.ontology import Ontology, compile_ontology, templates
+from sofia2.applyexpiry import fault_of_expiry
 from sofia2.applyfile import ApplyFile, Declared, DeclaredToken
 from sofia2.applyqueries import fault_of_query, unused_parameters
 from sofia2.applysections import Extension, extensions
@@ -119,15 +120,17 @@ class _Planner:
 
     def plan(self) -> Plan:
         self._collect_names()
-        adders: dict[str, Callable[[Declared], None]] = {
-            "users": self._add_user,
-            "ontologies": self._add_ontology,
-            "kps": self._add_kp,
-            "queries": self._add_query,
-            "assets": self._add_asset,
-            **{each.section.name: partial(self._add_other, each) for each in extensions()},
-        }
-        for section, add in adders.items():
+        adders: list[tuple[str, Callable[[Declared], None]]] = [
+            ("users", self._add_user),
+            ("ontologies", self._add_ontology),
+            ("kps", self._add_kp),
+            ("queries", self._add_query),
+            ("assets", self._add_asset),
+            *((each.section.name, partial(self._add_other, each)) for each in extensions()),
+            ("ontologies", self._check_expiry),
+            ("processes", self._check_expiry),
+        ]
+        for section, add in adders:
             for source in self._sources:
                 for declared in source.content.objects:
                     if declared.section == section:
@@ -298,6 +301,20 @@ class _Planner:
         if len(set(indexes)) != len(indexes):
             raise problem_at(declared.line_of("indexes"), "an index stands here twice.")
         return replace(record, indexes=indexes)
+
+    def _check_expiry(self, declared: Declared) -> None:
+        processes = self.others("processes")
+        name = declared.name
+        if declared.section == "processes":
+            name = next((process.ontology for process in processes if process.name == name), "")
+        record = self.ontology(name)
+        fault = record and fault_of_expiry(record, processes)
+        if not fault:
+            return
+        current = self.configuration.ontologies.get(name)
+        was_so = current is not None and fault_of_expiry(current, self.configuration.processes.all()) == fault
+        tell = self.warn if was_so else self.refuse  # what an older version took may be exported and applied again
+        tell(declared.line_of("indexes"), fault)
 
     def _order_ontologies(self) -> None:
         by_name = {ontology.name: ontology for ontology in self._plan.ontologies}

@@ -40,7 +40,7 @@ def fill(bdc):
                 "sofia",
                 SCHEMA,
                 public=True,
-                indexes=(IndexDeclaration(("a",), unique=True), IndexDeclaration(("t",), expire_after_s=90)),
+                indexes=(IndexDeclaration(("a",), unique=True), IndexDeclaration(("t",), expire_after_s=172_890)),
                 window_s=172_800,
                 description="two\nlines",
                 permissions={"0123": Permission.INSERT},

@@ -119,3 +119,39 @@ def test_an_ontology_has_one_transfer(apply, bdc):
     report = apply("  - {name: n, type: transfer, ontology: Measure}\n")
     assert not report.is_ok
     assert "'m' already" in report.problems[0].message
+
+
+EXPIRING = "[{fields: [contextData.timestamp], expire_after: 7d}]"
+TRANSFER = "  - {name: t, type: transfer, ontology: Measure, schedule: '@daily'%s}\n"
+
+
+@pytest.mark.parametrize("window", ["7d", "30d"])
+def test_an_index_that_expires_before_the_move_is_refused(apply, bdc, window):
+    assert apply(TRANSFER % "").is_ok
+    ontology = f"  - {{name: Measure, window: {window}, indexes: {EXPIRING}}}\n"
+    (problem,) = apply(ontology, head="sofia2: 1\nontologies:\n").problems
+    assert problem.line == 3
+    assert re.search(f"expire 7d after contextData.timestamp, before .* age of {window}", problem.message)
+    with bdc.read() as configuration:
+        assert configuration.ontologies.get("Measure").indexes == ()
+    assert apply(ontology.replace("7d}]", "60d}]"), head="sofia2: 1\nontologies:\n").is_ok
+
+
+def test_a_transfer_that_moves_what_has_expired_is_refused(apply, bdc):
+    head = HEAD.replace("window: 30d", f"window: 30d, indexes: {EXPIRING}")
+    assert "expire 7d after" in apply("  []\n", head=head).problems[0].message  # the nightly transfer moves it
+    assert apply(TRANSFER % ", action: delete", head=head).is_ok
+    (problem,) = apply(TRANSFER % ", action: move", head="sofia2: 1\nprocesses:\n").problems
+    assert (problem.line, "expire 7d after" in problem.message) == (3, True)
+    assert [process.options for process in all_of(bdc)] == [{"action": "delete"}]
+
+
+def test_what_an_older_version_took_is_a_warning(apply, bdc):
+    head = HEAD.replace("window: 30d", f"window: 30d, indexes: {EXPIRING}")
+    assert apply(TRANSFER % ", action: delete", head=head).is_ok
+    with bdc.change() as configuration:
+        configuration.processes.put(ProcessRecord("t", ProcessKind.TRANSFER, "Measure", "@daily"))
+    report = apply("  - {name: Measure, description: as it was}\n", head="sofia2: 1\nontologies:\n")
+    assert report.is_ok
+    assert "expire 7d after" in report.warnings[-1].message
+    assert not apply("  - {name: Measure, window: 31d}\n", head="sofia2: 1\nontologies:\n").is_ok
