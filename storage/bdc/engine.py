@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DBAPIError,
     IntegrityError,
     InterfaceError,
@@ -24,9 +25,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sib.errors import ConfigurationError, StoreError, StoreUnavailableError
-from storage import mysql
 from storage.bdc.models import ConfigCounter
 from storage.bdtr.failures import explained
+from storage.connecting import LOCK_S, ORACLE_ARGS, mysql_args, server_engine
 
 BUSY_TIMEOUT_MS = 5000
 """How long a writer waits for another process to finish its transaction."""
@@ -39,8 +40,11 @@ RECYCLE_S = 1800
 MIGRATION_S = 60
 """How long an upgrade waits for another process that upgrades the same database."""
 
-_TURN = select(ConfigCounter.version).with_for_update()
-"""Writers take turns, as SQLite makes them: what a transaction has read is true until it ends."""
+_TURN = select(ConfigCounter.version).with_for_update().suffix_with(f"WAIT {LOCK_S}", dialect="oracle")
+"""Writers take turns, as SQLite makes them: what a transaction has read is true until it ends. Oracle would wait for ever."""
+
+_READERS = {"mysql": "REPEATABLE READ", "mariadb": "REPEATABLE READ", "oracle": "SERIALIZABLE"}
+"""Transactions that see one moment, whatever the server does by default."""
 
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "oracle": "oracle+oracledb"}
 
@@ -51,9 +55,10 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._is_server = engine.dialect.name != "sqlite"
-        # A writer of a server waits for its turn, then it must see what the one before it has written.
-        level = {"isolation_level": "READ COMMITTED"} if self._is_server else {}
-        self._writer = engine.execution_options(**{WRITES: True}, **level)
+        self._reader, self._writer = engine, engine.execution_options(**{WRITES: True})
+        if self._is_server:  # a writer that had to wait for its turn must see what the one before it has written
+            self._reader = self._reader.execution_options(isolation_level=_READERS[engine.dialect.name])
+            self._writer = self._writer.execution_options(isolation_level="READ COMMITTED")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -62,7 +67,7 @@ class Database:
         Raises:
             StoreUnavailableError: the database cannot be reached or stays locked.
         """
-        with _translated_errors(), self.engine.connect() as connection:
+        with _translated_errors(), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -111,6 +116,9 @@ def _translated_errors() -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise StoreError("A text with half a character (a lone surrogate) cannot be stored or looked up.") from error
     except SQLAlchemyError as error:
+        # Oracle's driver has no kind of its own for a lock or a call that was over its time.
+        if type(error) is DatabaseError and explained(error.orig, "BDC"):
+            raise StoreUnavailableError(_unavailable(error)) from error
         raise StoreError(f"The configuration database refused the operation ({type(error).__name__}).") from error
 
 
@@ -149,36 +157,32 @@ def make_engine(url: str) -> Engine:
         ConfigurationError: the URL cannot be used, its driver is missing or its folder cannot be written.
     """
     parsed = parse_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    if is_sqlite:
-        _make_private_file(Path(str(parsed.database)))
+    kind = parsed.get_backend_name()
+    pool = {
+        "pool_size": CONNECTIONS_KEPT,
+        "max_overflow": CONNECTIONS_MAX - CONNECTIONS_KEPT,
+        "pool_timeout": BUSY_TIMEOUT_MS / 1000,
+    }
+    if kind == "sqlite":
+        return _sqlite_engine(parsed, pool)
     try:
-        engine = create_engine(
+        return server_engine(
             parsed,
-            connect_args=_connect_args(parsed),
-            pool_size=CONNECTIONS_KEPT,
-            max_overflow=CONNECTIONS_MAX - CONNECTIONS_KEPT,
-            pool_timeout=BUSY_TIMEOUT_MS / 1000,
-            pool_pre_ping=not is_sqlite,
-            pool_recycle=-1 if is_sqlite else RECYCLE_S,
-            hide_parameters=True,  # tokens and keys are parameters; they must not get into error texts
+            ORACLE_ARGS if kind == "oracle" else mysql_args(parsed),
+            pool_pre_ping=True,
+            pool_recycle=RECYCLE_S,
+            **pool,
         )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"The driver for this BDC is not installed: {error}.") from None
-    if is_sqlite:
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+
+
+def _sqlite_engine(url: URL, pool: dict[str, Any]) -> Engine:
+    _make_private_file(Path(str(url.database)))
+    engine = create_engine(url, hide_parameters=True, **pool)  # parameters are tokens and keys: not into error texts
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _connect_args(url: URL) -> dict[str, Any]:
-    match url.get_backend_name():
-        case "mysql" | "mariadb":
-            return mysql.connect_args(url)
-        case "oracle":
-            return {"tcp_connect_timeout": mysql.CONNECT_S}
-        case _:
-            return {}
 
 
 def _make_private_file(path: Path) -> None:

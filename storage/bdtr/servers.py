@@ -12,16 +12,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, select, text, update
+from sqlalchemy import Connection, Engine, Table, event, select, text, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from sib.errors import ConfigurationError
-from storage import mysql
 from storage.bdtr import schema
 from storage.bdtr.dialects import READERS_MAX
-from storage.mysql import CONNECT_S, LOCK_S, STATEMENT_S
+from storage.connecting import CONNECT_S, LOCK_S, ORACLE_ARGS, STATEMENT_S, mysql_args, server_engine
 
 RECYCLE_S = 1800
 """Idle connections of readers are made anew after this: firewalls forget them."""
@@ -63,8 +62,7 @@ class ServerDialect:
         )
 
     def _engine(self, **options: Any) -> Engine:
-        # Documents and tokens are parameters; they must not get into error texts.
-        engine = create_engine(self.url, connect_args=self.connect_args(), hide_parameters=True, **options)
+        engine = server_engine(self.url, self.connect_args(), **options)
         self.listen(engine)
         return engine
 
@@ -132,12 +130,10 @@ class MysqlDialect(ServerDialect):
             self.url = self.url.set(database=f"{self.url.database}_{self.partition}")
 
     def connect_args(self) -> dict[str, Any]:
-        return mysql.connect_args(self.url)
+        return mysql_args(self.url)
 
     def make_namespace(self) -> None:
-        server = create_engine(
-            self.url.set(database=""), connect_args=self.connect_args(), poolclass=NullPool, hide_parameters=True
-        )
+        server = server_engine(self.url.set(database=""), self.connect_args(), poolclass=NullPool)
         name = str(self.url.database)
         with server.connect() as connection:
             found = connection.execute(
@@ -212,16 +208,15 @@ class OracleDialect(ServerDialect):
     reader_isolation = "SERIALIZABLE"
 
     def connect_args(self) -> dict[str, Any]:
-        return {"tcp_connect_timeout": CONNECT_S}
+        return ORACLE_ARGS
 
     def listen(self, engine: Engine) -> None:
-        event.listen(engine, "connect", self._set_up_session)
-
-    def _set_up_session(self, connection: Any, _record: object) -> None:
-        connection.call_timeout = STATEMENT_S * 1000
         if self.partition:
-            with connection.cursor() as cursor:
-                cursor.execute(f"ALTER SESSION SET CURRENT_SCHEMA = {self.partition}")
+            event.listen(engine, "connect", self._choose_schema)
+
+    def _choose_schema(self, connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER SESSION SET CURRENT_SCHEMA = {self.partition}")
 
     def lock_set_up(self, connection: Connection) -> None:
         """Nothing: the second one fails because the tables are there, and succeeds when it tries again."""
