@@ -47,6 +47,8 @@ BATCH_DOCUMENTS = 20_000
 ATTEMPTS = 5
 """A database or file system that does not answer is asked so often, each time after a longer while."""
 PAUSE_S = 1.0
+FAILURES_TOLD = 5
+"""The log has all of them."""
 SESSION_GRACE_S = 3600.0
 """A session is ended by its session shard; what is left this long after its end is of a shard that was not there."""
 
@@ -121,16 +123,18 @@ class Jobs:
                 break
             try:
                 act(name, counts)
-            except SibError as error:
+            except Exception as error:
                 if is_one:
                     raise
                 if isinstance(error, TransferRunningError):  # a command moves it just now
                     _add(counts, "ontologies_busy", 1)
                     continue
                 _add(counts, "ontologies_failed", 1)
-                failed.append(f"{name}: {error.message}")
+                is_known = isinstance(error, SibError)
+                failed.append(f"{name}: {error.message if isinstance(error, SibError) else repr(error)}")
+                log.warning("%s", failed[-1], exc_info=None if is_known else error)
         if failed:
-            raise StoreError(f"{len(failed)} of {len(names)} ontologies failed. {' '.join(failed[:5])}")
+            raise StoreError(f"{len(failed)} of {len(names)} ontologies failed. {' '.join(failed[:FAILURES_TOLD])}")
 
     # ------------------------------------------------------------------ transfer
 
@@ -260,6 +264,11 @@ class Jobs:
                 _add(counts, "files_before", result.n_old)
                 _add(counts, "files_after", result.n_new)
                 _add(counts, "files_deleted", result.n_deleted)
+                for failure in result.failures:
+                    log.warning("%s", failure)
+                if result.failures:
+                    _add(counts, "days_failed", len(result.failures))
+                    raise StoreError(" ".join(result.failures[:FAILURES_TOLD]))
             swept = self._patiently(self._unknown(place).sweep)
             _add(counts, "orphans_deleted", swept.n_deleted)
             if swept.n_unknown:

@@ -23,6 +23,7 @@ from bson import ObjectId
 from actors.inside import Inside, Principal
 from actors.processes.definitions import LoadFormat, LoadOptions
 from actors.processes.rows import FileRow, read_rows
+from actors.processes.runs import lock
 from sib.access import Rights
 from sib.errors import (
     AuthorizationError,
@@ -54,10 +55,11 @@ _REJECTED = (InvalidInstanceError, DuplicateKeyError, LimitError, MalformedMessa
 class Loads:
     """Loads files on behalf of users, in the platform's ProcessRunner."""
 
-    def __init__(self, bdc: Bdc, inside: Inside, folder: Path, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, bdc: Bdc, inside: Inside, folder: Path, locks: Path, *, now: Callable[[], datetime]) -> None:
         self._bdc = bdc
         self._inside = inside
         self._folder = folder
+        self._locks = locks
         self._now = now
 
     async def begin(self, options: LoadOptions, ontology: str, *, again: bool = False) -> tuple[LoadRecord, bool]:
@@ -96,7 +98,8 @@ class Loads:
                     before, path=str(path), format=options.format.value, user=user,
                     state=LoadState.LOADING, error="", ended_at=None,
                 )  # fmt: skip
-                self._bdc.processes.save_load(resumed)
+                if resumed != before:  # what is noted of one that is under way stays
+                    self._bdc.processes.save_load(resumed)
                 return resumed, True
         new = LoadRecord(str(path), options.format.value, ontology, user, digest, self._now())
         return self._bdc.processes.add_load(new), True
@@ -110,20 +113,24 @@ class Loads:
             raise AuthorizationError(f"The user {name!r} may not INSERT into {ontology.name!r}.")
 
     async def run(self, load: LoadRecord) -> LoadRecord:
-        """Load what is left of a file.
+        """Load what is left of a file; a load that has ended meanwhile is given as it is.
 
         Raises:
+            ProcessRunningError: it is under way already, whoever began it.
             SibError: why it ended before its end: the user may not INSERT, the store does not answer, the file changed.
         """
-        try:
-            load = await self._run(load)
-        except (SibError, OSError) as error:
-            text = error.message if isinstance(error, SibError) else f"The file cannot be read: {error.strerror}."
-            current = await asyncio.to_thread(self._bdc.processes.load, load.id)
-            failed = replace(current, state=LoadState.FAILED, error=text, ended_at=self._now())
-            await asyncio.to_thread(self._bdc.processes.save_load, failed)
-            raise error if isinstance(error, SibError) else StoreError(text) from None
-        return load
+        with lock(self._locks, f"load:{load.id}"):
+            load = await asyncio.to_thread(self._bdc.processes.load, load.id)
+            if load.state is LoadState.DONE:
+                return load
+            try:
+                return await self._run(load)
+            except (SibError, OSError) as error:
+                text = error.message if isinstance(error, SibError) else f"The file cannot be read: {error.strerror}."
+                current = await asyncio.to_thread(self._bdc.processes.load, load.id)
+                failed = replace(current, state=LoadState.FAILED, error=text, ended_at=self._now())
+                await asyncio.to_thread(self._bdc.processes.save_load, failed)
+                raise error if isinstance(error, SibError) else StoreError(text) from None
 
     async def _run(self, load: LoadRecord) -> LoadRecord:
         ontology = await asyncio.to_thread(self._ontology, load)

@@ -46,8 +46,9 @@ class ProcessRunner:
         self._now = now or utc_now
         self._bdc = open_bdc(config.bdc_url)
         self._inside = Inside(name, config)
-        self._runs = Runs(self._bdc, locks_folder(config.data), now=self._now)
-        self._loads = Loads(self._bdc, self._inside, Path(config.data) / LOADS_FOLDER, now=self._now)
+        locks = locks_folder(config.data)
+        self._runs = Runs(self._bdc, locks, now=self._now)
+        self._loads = Loads(self._bdc, self._inside, Path(config.data) / LOADS_FOLDER, locks, now=self._now)
         self._threads = ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="process")
         self._loop = asyncio.get_event_loop()
         self._tasks: dict[str, asyncio.Task[None]] = {}

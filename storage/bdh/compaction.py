@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from storage.bdc.history import HistoryManifest
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import layout, parts
-from storage.bdh.files import HistoryFiles, PartExistsError
+from storage.bdh.files import HistoryFiles, PartExistsError, PartMissingError
 
 ROWS_MAX = 2_000_000
 """Rows of one compacted file: they are held in memory."""
@@ -31,12 +31,13 @@ RETIRED_KEPT_S = 900.0
 
 @dataclass(slots=True)
 class CompactionResult:
-    """What one run did."""
+    """What one run did. ``failures``: why some days stayed as they are: a file is missing or damaged."""
 
     n_days: int = 0
     n_old: int = 0
     n_new: int = 0
     n_deleted: int = 0
+    failures: list[str] = field(default_factory=list)
 
 
 class Compaction:
@@ -71,9 +72,12 @@ class Compaction:
             if should_stop():
                 break
             is_changed = False
-            for batch in self._batches(list(group)):
-                self._compact(day, batch, result)
-                is_changed = True
+            try:
+                for batch in self._batches(list(group)):
+                    self._compact(day, batch, result)
+                    is_changed = True
+            except (PartMissingError, parts.DamagedPartError) as error:
+                result.failures.append(error.message)
             result.n_days += is_changed
             progress(day)
         result.n_deleted += self.delete_retired()
@@ -83,7 +87,7 @@ class Compaction:
         """Delete files that others have replaced long enough ago; returns how many."""
         retired = self._manifest.retired(self._ontology, self._now() - timedelta(seconds=RETIRED_KEPT_S))
         for record in retired:
-            self._files.delete(_path(record))
+            self._files.delete(layout.record_path(record))
         if retired:
             self._manifest.forget(retired)
         return len(retired)
@@ -108,7 +112,9 @@ class Compaction:
             yield batch
 
     def _compact(self, day: date, batch: list[HistoryFileRecord], result: CompactionResult) -> None:
-        table = pa.concat_tables([_counting(parts.read_table(self._files, _path(record)), record) for record in batch])
+        table = pa.concat_tables(
+            [_counting(parts.read_table(self._files, layout.record_path(record)), record) for record in batch]
+        )
         new: list[HistoryFileRecord] = []
         if table.num_rows:
             name = _name_of(batch)
@@ -127,10 +133,6 @@ class Compaction:
         self._manifest.replace(batch, new)
         result.n_old += len(batch)
         result.n_new += len(new)
-
-
-def _path(record: HistoryFileRecord) -> str:
-    return layout.path_of(record.ontology, record.day, record.name)
 
 
 def _counting(table: pa.Table, record: HistoryFileRecord) -> pa.Table:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import duckdb
 
-from sib.errors import LimitError, QueryError, QueryTimeoutError, SqlSyntaxError, StoreUnavailableError
+from sib.errors import LimitError, QueryError, QueryTimeoutError, SqlSyntaxError, StoreError, StoreUnavailableError
 from storage.bdh.adapter import HistoryFileSystem
 from storage.bdh.files import HistoryFiles, PartMissingError
 from storage.bdh.local import LocalFiles
@@ -57,6 +57,9 @@ def translated() -> Iterator[None]:
         raise StoreUnavailableError(f"The history cannot be read now: {_first_line(error)}") from error
     except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
         raise SqlSyntaxError(f"The query cannot be carried out: {_first_line(error)}") from error
+    except duckdb.InvalidInputException as error:
+        kind = StoreError if "Failed to read file" in str(error) else QueryError  # it names the file
+        raise kind(f"The query failed: {_first_line(error)}") from error
     except duckdb.Error as error:
         raise QueryError(f"The query failed: {_first_line(error)}") from error
 

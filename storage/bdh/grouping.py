@@ -119,7 +119,7 @@ class Grouping:
 
     def _documents(self, members: Sequence[HistoryFileRecord]) -> Iterator[dict[str, Any]]:
         for record in members:
-            table = parts.read_table(self._files, layout.path_of(record.ontology, record.day, record.name))
+            table = parts.read_table(self._files, layout.record_path(record))
             stale = set(record.stale_rows)
             row = 0
             for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):

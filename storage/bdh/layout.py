@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from bson import ObjectId
 
+from storage.bdc.records import HistoryFileRecord
+
 DAY_COLUMN = "fecha"
 TMP = "_tmp"
 PART_NAME_CHARS_MAX = 80
@@ -33,6 +35,11 @@ def folder_of(ontology: str) -> str:
 def path_of(ontology: str, day: date, name: str) -> str:
     """The path of one file."""
     return f"{folder_of(ontology)}/{DAY_COLUMN}={day.isoformat()}/{name}"
+
+
+def record_path(record: HistoryFileRecord) -> str:
+    """The path of a file that the manifest names."""
+    return path_of(record.ontology, record.day, record.name)
 
 
 def tmp_path_of(ontology: str, day: date, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -17,7 +17,7 @@ from sib.errors import StoreError
 from storage.bdh import layout
 from storage.bdh.adapter import RangeFile
 from storage.bdh.columns import CONTEXT, Layout
-from storage.bdh.files import HistoryFiles
+from storage.bdh.files import HistoryFiles, PartMissingError
 from storage.bdh.fitting import to_table
 
 ROW_GROUP_ROWS = 131_072
@@ -31,6 +31,18 @@ class DamagedPartError(StoreError):
 
     def __init__(self, path: str) -> None:
         super().__init__(f"The file {path!r} of the history is damaged: restore it from a backup.")
+
+
+class LostPartError(StoreError):
+    """The manifest names a file that is not there."""
+
+    code = "history.lost"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"The history lacks the file {path!r}, which its manifest names: restore it from a backup, or see "
+            "'sofia2 process adopt'."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,20 @@ def inspect(files: HistoryFiles, path: str) -> PartInfo | None:
                 return PartInfo(metadata.num_rows, file.raw.size, metadata.schema.to_arrow_schema())
         except DamagedPartError:
             return None
+
+
+def check(files: HistoryFiles, paths: Iterable[str]) -> None:
+    """Look for the file that kept a query from being carried out.
+
+    Raises:
+        LostPartError, DamagedPartError: it is not there, or its footer cannot be read.
+    """
+    for path in paths:
+        try:
+            if inspect(files, path) is None:
+                raise DamagedPartError(path)
+        except PartMissingError:
+            raise LostPartError(path) from None
 
 
 def times_of(table: pa.Table) -> pa.ChunkedArray:

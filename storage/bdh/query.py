@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import duckdb
@@ -48,6 +49,8 @@ LAYOUTS_KEPT = 1_000
 STATEMENTS_KEPT, STATEMENT_CHARS_KEPT = 1_000, 10_000
 """Statements that are not read again when they come again, and how long they may be."""
 
+_OF_FILES = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException)
+"""What DuckDB says of files that it cannot read; the first one itself, not what is derived from it."""
 _PLAIN_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?)?")
 
 _READS = {
@@ -249,13 +252,18 @@ class HistoryQueries:
         for is_last in (False, True):
             with self._connection(deadline_s - monotonic()) as connection:
                 _check(connection, statement)
-                definitions = [(each.name, self._define(connection, each, budget)) for each in statement.sources]
+                used: list[HistoryFileRecord] = []
+                definitions = [(each.name, self._define(connection, each, budget, used)) for each in statement.sources]
                 try:
                     return read(connection, statement.text(definitions))
-                except duckdb.IOException as error:
+                except duckdb.Error as error:
                     # A compaction may have deleted what the manifest had named: it names other files now.
-                    if is_last or "No files found" not in str(error):
-                        raise
+                    if not is_last and "No files found" in str(error):
+                        continue
+                    if type(error) in _OF_FILES:
+                        in_time = takewhile(lambda _: monotonic() < deadline_s, used)
+                        parts.check(self._files, map(layout.record_path, in_time))
+                    raise
         raise AssertionError
 
     @staticmethod
@@ -271,14 +279,21 @@ class HistoryQueries:
             found = intervals.both(found, days_needed(condition, source.name, constant))
         return found
 
-    def _define(self, connection: duckdb.DuckDBPyConnection, source: Source, budget: Budget) -> str:
-        """The SELECT that gives a source its rows."""
+    def _define(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        source: Source,
+        budget: Budget,
+        used: list[HistoryFileRecord],
+    ) -> str:
+        """The SELECT that gives a source its rows; ``used`` gets the files that it reads."""
 
         def constant(node: exp.Expr) -> datetime | None:
             return _constant(connection, node)
 
         needed = self._needed(source, constant)
         if source.files is not None:
+            used += source.files
             return scan(source.files, source.layout, self._files, self._schema_of)
         tables: list[pa.Table] = []
         wants_documents = source.scope is not Scope.HISTORY
@@ -291,6 +306,7 @@ class HistoryQueries:
             take=(lambda documents: tables.append(_real_time(documents, source.layout))) if wants_documents else None,
             budget=budget,
         )
+        used += files
         selects = []
         if source.scope is not Scope.REAL_TIME:
             selects.append(scan(files, source.layout, self._files, self._schema_of))
@@ -322,7 +338,7 @@ class HistoryQueries:
     def _schema_of(self, record: HistoryFileRecord) -> pa.Schema:
         found = self._schemas.get(record.layout)
         if found is None:
-            path = layout.path_of(record.ontology, record.day, record.name)
+            path = layout.record_path(record)
             info = parts.inspect(self._files, path)
             if info is None:
                 raise parts.DamagedPartError(path)

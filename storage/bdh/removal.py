@@ -15,7 +15,7 @@ import bson
 from sib.query.extended import milliseconds_of
 from storage.bdh import layout
 from storage.bdh.transfer import TransferSteps, TransferStore
-from storage.bdtr.moving import Key, digest_of
+from storage.bdtr.moving import Aged, digest_of
 from storage.bdtr.transfers import Receipt
 
 BATCH_DOCUMENTS = 10_000
@@ -62,13 +62,13 @@ class Removal:
             StoreUnavailableError: the database does not answer; run it again.
         """
         result = RemovalResult()
-        after_seq: Key = 0
+        after: Aged | None = None
         while not should_stop():
             with self._store.snapshot() as snapshot:
-                aged = snapshot.aged(self._ontology, milliseconds_of(before), after_seq, self._batch_documents)
+                aged = snapshot.aged(self._ontology, milliseconds_of(before), after, self._batch_documents)
             if not aged:
                 break
-            after_seq = aged[-1].seq
+            after = aged[-1]
             old = [each for each in aged if _is_before(each.blob, before)]
             if old:
                 receipt = Receipt([each.seq for each in old], [digest_of(each.blob) for each in old])

@@ -46,9 +46,7 @@ def _parts(
 
 
 def _read(records: Sequence[HistoryFileRecord], files: HistoryFiles, with_numbers: bool = False) -> str:
-    paths = ", ".join(
-        literal(files.duckdb_path(layout.path_of(record.ontology, record.day, record.name))) for record in records
-    )
+    paths = ", ".join(literal(files.duckdb_path(layout.record_path(record))) for record in records)
     numbers = ", file_row_number = true" if with_numbers else ""
     day = f"hive_types = {{'{layout.DAY_COLUMN}': DATE}}"
     return f"read_parquet([{paths}], hive_partitioning = true, {day}{numbers})"

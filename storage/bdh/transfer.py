@@ -29,7 +29,7 @@ from storage.bdc.records import HistoryFileRecord
 from storage.bdh import layout, parts
 from storage.bdh.columns import Layout, fingerprint, layout_of
 from storage.bdh.files import HistoryFiles, PartExistsError, PartMissingError
-from storage.bdtr.moving import Key, digest_of
+from storage.bdtr.moving import Aged, Key, digest_of
 from storage.bdtr.transfers import Committed, Receipt, Snapshot, State, TransferRow
 
 BATCH_DOCUMENTS = 50_000
@@ -148,14 +148,14 @@ class Transfer:
         result = TransferResult()
         self.resume(result)
         before_ms = milliseconds_of(before)
-        after_seq: Key = 0
+        after: Aged | None = None
         while not should_stop():
             with _collector_off():
-                last_seq, batch = self._collect(before_ms, after_seq)
+                last, batch = self._collect(before_ms, after)
                 if batch is None:
                     break
                 if not batch.seqs or self._move(batch, result):
-                    after_seq = last_seq
+                    after = last
                 del batch
             progress(result)
         return result
@@ -182,12 +182,12 @@ class Transfer:
 
     # ------------------------------------------------------------------ planning
 
-    def _collect(self, before_ms: int, after_seq: Key) -> tuple[Key, _Batch | None]:
-        """The next instances that are old enough, by day; (last key seen, None when there are no more)."""
+    def _collect(self, before_ms: int, after: Aged | None) -> tuple[Aged | None, _Batch | None]:
+        """The next instances that are old enough, by day; (the last one seen, None when there are no more)."""
         with self._store.snapshot() as snapshot:
-            aged = snapshot.aged(self._name, before_ms, after_seq, self._batch_documents)
+            aged = snapshot.aged(self._name, before_ms, after, self._batch_documents)
         if not aged:
-            return after_seq, None
+            return after, None
         before = date_of_milliseconds(before_ms)
         by_day: dict[date, _Day] = {}
         for seq, blob in aged:
@@ -210,7 +210,7 @@ class Transfer:
             batch.documents.append(found.documents)
             batch.seqs += found.seqs
             batch.digests += found.digests
-        return aged[-1].seq, batch
+        return aged[-1], batch
 
     def _planned_file(self, day: date, found: _Day) -> dict[str, Any]:
         moments = found.moments

@@ -115,8 +115,8 @@ class UnknownFiles:
                 their place, or they are lost.
         """
         records = self._manifest.files(self._ontology)
-        lost = [record for record in records if not self._files.exists(_path(record))]
-        result = AdoptResult([_path(record) for record in lost])
+        lost = [record for record in records if not self._files.exists(layout.record_path(record))]
+        result = AdoptResult([layout.record_path(record) for record in lost])
         gone = {record.key for record in lost}
         for day, entries in self._unknown():
             known = [record for record in records if record.day == day and record.key not in gone]
@@ -147,7 +147,7 @@ class UnknownFiles:
 
     def _unknown(self) -> Iterator[tuple[date, list[Entry]]]:
         """The unknown files of each day; other folders and files are not ours."""
-        known = {_path(record) for record in self._manifest.files(self._ontology, with_retired=True)}
+        known = {layout.record_path(record) for record in self._manifest.files(self._ontology, with_retired=True)}
         known.update(self._in_journal())
         root = layout.folder_of(self._ontology)
         for folder in self._files.entries(root):
@@ -182,7 +182,8 @@ class UnknownFiles:
         is_own = pa.chunked_array([pa.repeat(True, len(ids))])
         for record in known:
             is_own = pc.and_(
-                is_own, pc.invert(pc.is_in(ids, value_set=_counting(_ids(self._files, _path(record)), record)))
+                is_own,
+                pc.invert(pc.is_in(ids, value_set=_counting(_ids(self._files, layout.record_path(record)), record))),
             )
             if not pc.any(is_own).as_py():
                 break
@@ -275,7 +276,3 @@ def _counting(ids: pa.ChunkedArray, record: HistoryFileRecord) -> pa.ChunkedArra
         return ids
     stale = set(record.stale_rows)
     return ids.filter(pa.array([row not in stale for row in range(len(ids))]))
-
-
-def _path(record: HistoryFileRecord) -> str:
-    return layout.path_of(record.ontology, record.day, record.name)

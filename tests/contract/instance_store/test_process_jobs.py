@@ -243,6 +243,45 @@ def test_files_that_an_older_bdc_does_not_know_are_kept_told_of_and_adopted(plac
 
 
 @pytest.mark.adapters("sqlite")
+def test_a_damaged_file_stops_neither_the_other_days_nor_the_other_ontologies(place):
+    for name in ("A", "B"):
+        place.ontology(name)
+        for age in (4 * DAY, 3 * DAY) * 2:
+            place.insert(name, range(2), age)
+            place.run(TRANSFER, name)
+    damaged = place.bdc.history.files("A")[0]
+    path = f"A/fecha={damaged.day}/{damaged.name}"
+    files = open_files(place.config.bdh_url)
+    data = bytes(files.read(path))
+    files.delete(path)
+    files.put(path, "A/_tmp/x", memoryview(data[:-10]))
+    counts = {}
+    with pytest.raises(StoreError, match=rf"1 of 2 ontologies failed\. A: The file '{path}' of the history is damaged"):
+        Jobs(place.config, place.bdc, now=lambda: place.now).run(COMPACT, counts)
+    assert (counts["days"], counts["files_after"], counts["days_failed"], counts["ontologies_failed"]) == (3, 3, 1, 1)
+    assert len(place.bdc.history.files("A")) == 3
+
+
+@pytest.mark.adapters("sqlite")
+def test_an_error_of_no_known_kind_does_not_keep_the_other_ontologies(place, monkeypatch):
+    place.ontology("Bad")
+    place.ontology("Good")
+    for name in ("Bad", "Good"):
+        place.insert(name, [1], 2 * DAY)
+    open_place = Jobs._place
+
+    def failing(self, record):
+        if record.name == "Bad":
+            raise ZeroDivisionError("odd")
+        return open_place(self, record)
+
+    monkeypatch.setattr(Jobs, "_place", failing)
+    with pytest.raises(StoreError, match=r"1 of 2 ontologies failed\. Bad: ZeroDivisionError\('odd'\)"):
+        place.run(TRANSFER)
+    assert place.real_time("Good") == []
+
+
+@pytest.mark.adapters("sqlite")
 def test_cleaning_forgets_old_lines(place):
     place.bdc.log(
         [LogRecord(kind, place.now - age, "x") for kind in ("LOG", "AUDIT") for age in (DAY, 40 * DAY, 400 * DAY)]

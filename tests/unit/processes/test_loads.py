@@ -1,6 +1,7 @@
 """Loads: whoever may not is refused at once, a store that cannot decide is asked again, and what was interrupted goes on."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from actors.processes import loads as module
 from actors.processes.definitions import LoadFormat, LoadOptions
 from actors.processes.loads import Loads, id_of
+from actors.processes.runs import ProcessRunningError
 from sib.access import Permission, Role
 from sib.errors import (
     AuthorizationError,
@@ -63,7 +65,7 @@ def bdc(tmp_path):
 def loads(bdc, inside, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 10)
     monkeypatch.setattr(module, "PAUSE_S", 0)
-    return Loads(bdc, inside, tmp_path / "loads", now=lambda: NOW)
+    return Loads(bdc, inside, tmp_path / "loads", tmp_path / "locks", now=lambda: NOW)
 
 
 @pytest.fixture
@@ -150,9 +152,33 @@ async def test_rejects_of_rows_that_were_not_noted_are_written_again_once(loads,
     done = await loads.run(load)
     with open(done.reject_path, "a") as rejects:
         rejects.write("what a crash left behind")
-    again = await loads.run(LoadRecord(**{name: getattr(done, name) for name in done.__slots__} | {"n_done": 30}))
+    bdc.processes.save_load(replace(done, n_done=30, state=LoadState.LOADING))
+    again = await loads.run(load)
     lines = Path(again.reject_path).read_text().splitlines()
     assert [json.loads(line)["row"] for line in lines] == [31, 32, 33, 34, 35] * 2
+
+
+async def test_a_load_runs_once_at_a_time_whoever_begins_it(loads, bdc, inside, file):
+    load, _ = await begin(loads, file)
+    refusals = []
+    insert = inside.insert
+
+    async def slow(*arguments, **options):
+        if not refusals:
+            refusals.append(None)
+            again, _ = await begin(loads, file)
+            with pytest.raises(ProcessRunningError) as refused:
+                await loads.run(again)
+            refusals[0] = refused.value
+        return await insert(*arguments, **options)
+
+    inside.insert = slow
+    done = await loads.run(load)
+    assert refusals[0].message == f"The process 'load:{load.id}' runs already: wait for it."
+    assert (done.state, done.n_stored, inside.asked) == (LoadState.DONE, 35, 35)
+    assert bdc.processes.load(load.id) == done
+    assert await loads.run(load) == done
+    assert inside.asked == 35
 
 
 async def test_a_file_that_has_changed_meanwhile_is_not_loaded(loads, inside, file):
