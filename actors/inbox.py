@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.feed import Announcement
+
+log = logging.getLogger("sofia2.feed")
+
+PAUSES_S = (0.1, 1.0, 5.0)
+"""Each item of a failed delivery is tried again alone after these; then it is set aside."""
 
 
 class Inbox:
     """What one partition has announced, put back into its order; says how far all is delivered.
 
-    ``apply`` gets the number of the change and the Indications of a gateway, or the Events of a watcher.
+    ``apply`` gets the number of the change and the Indications of a gateway, or the Events of a watcher. What it fails over is
+    given to it again, item by item, so that an item is handled at least once or set aside alone, counted and logged.
     """
 
     def __init__(self, apply: Callable[[int, list[Any]], Awaitable[None] | None]) -> None:
@@ -23,6 +30,9 @@ class Inbox:
         self._open: dict[int, int] = {}
         """Announcements being delivered: what was delivered before each, by a number of its own."""
         self._numbers = itertools.count()
+        self._work: set[asyncio.Task[None]] = set()
+        self.set_aside = 0
+        """Items that failed every time."""
 
     @property
     def acked(self) -> int:
@@ -44,13 +54,53 @@ class Inbox:
         while self._received is not None and (following := self._held.pop(self._received, None)) is not None:
             self._deliver(following)
 
+    def close(self) -> None:
+        """End what is under way; it never counts as delivered."""
+        for task in self._work:
+            task.cancel()
+
     def _deliver(self, announcement: Announcement) -> None:
         # A page of the change log may begin before what was received last.
         before = self.acked if announcement.is_reset else announcement.previous
         self._received = announcement.seq
         items = announcement.indications or announcement.events
-        pending = self._apply(announcement.seq, items) if items else None
+        pending = self._begin(announcement.seq, items) if items else None
         if pending is not None:
             number = next(self._numbers)
             self._open[number] = before
-            asyncio.ensure_future(pending).add_done_callback(lambda _: self._open.pop(number))
+            self._work.add(task := asyncio.ensure_future(self._finish(number, announcement.seq, items, pending)))
+            task.add_done_callback(self._work.discard)
+
+    def _begin(self, seq: int, items: list[Any]) -> Awaitable[None] | None:
+        try:
+            return self._apply(seq, items)
+        except Exception as error:
+            return _raised(error)
+
+    async def _finish(self, number: int, seq: int, items: Sequence[Any], pending: Awaitable[None]) -> None:
+        """See a delivery through; one that is cancelled never counts as done."""
+        try:
+            await pending
+        except Exception:
+            log.exception("what was announced could not be delivered, it is tried again", extra={"code": "feed.failed"})
+            for item in items:
+                await self._try_again(seq, item)
+        del self._open[number]
+
+    async def _try_again(self, seq: int, item: Any) -> None:
+        for pause_s in PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                pending = self._apply(seq, [item])
+                if pending is not None:
+                    await pending
+                return
+            except Exception as error:
+                failure = error
+        self.set_aside += 1
+        text = "a change in %s up to %d cannot be delivered and is set aside"
+        log.error(text, item.ontology, seq, exc_info=failure, extra={"code": "feed.set_aside"})
+
+
+async def _raised(error: Exception) -> None:
+    raise error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
@@ -47,7 +48,8 @@ class Watcher:
         self._name, self._topology, self._take, self._waiting = name, topology, take, waiting
         self._epoch = os.urandom(6).hex()
         self._watched: dict[str, tuple[str, ...]] = dict.fromkeys(topology.partitions, ())
-        self._inboxes = {partition: Inbox(partial(self._apply, partition)) for partition in topology.partitions}
+        self._resumes_at_s = 0.0
+        self._inboxes = self._new_inboxes()
         self._turns: dict[str, asyncio.Task[Any]] = {}
         self._is_live: dict[str, bool] = dict.fromkeys(topology.partitions, False)
         self._is_watching: dict[str, bool] = dict.fromkeys(topology.partitions, False)
@@ -82,9 +84,27 @@ class Watcher:
         """Whether every partition whose changes are watched had nothing more to tell when it was asked last."""
         return all(self._is_live[partition] for partition, names in self._watched.items() if names)
 
+    def restart(self, pause_s: float) -> None:
+        """What is not acknowledged comes again, after a pause; what was queued is dropped without being handled."""
+        self._epoch = os.urandom(6).hex()
+        for inbox in self._inboxes.values():
+            inbox.close()
+        for turn in self._turns.values():
+            if turn is not asyncio.current_task():  # one of them may have found out
+                turn.cancel()
+        self._turns.clear()
+        self._inboxes = self._new_inboxes()
+        self._is_live = dict.fromkeys(self._is_live, False)
+        self._resumes_at_s = time.monotonic() + pause_s
+        for wake in self._wake.values():
+            wake.set()
+
     def close(self) -> None:
         for task in self._beats:
             task.cancel()
+
+    def _new_inboxes(self) -> dict[str, Inbox]:
+        return {partition: Inbox(partial(self._apply, partition)) for partition in self._topology.partitions}
 
     def _apply(self, partition: str, seq: int, events: list[Event]) -> Awaitable[None]:
         """Announcements of one partition are taken one after the other; each ends when what it caused is handled."""
@@ -98,7 +118,7 @@ class Watcher:
         turn = self._turns[partition] = asyncio.ensure_future(queue())
 
         async def handled() -> None:
-            rest = await turn
+            rest = await asyncio.shield(turn)
             if rest is not None:
                 await rest
 
@@ -121,6 +141,7 @@ class Watcher:
             self._wake[partition].clear()
 
     async def _beat(self, partition: str) -> None:
+        await asyncio.sleep(max(0.0, self._resumes_at_s - time.monotonic()))
         watched, inbox = self._watched[partition], self._inboxes[partition]
         if self._is_watching[partition] and (not watched or self._waiting() >= WAITING_MAX):
             await Ref(partition).call("watch", self._name, list(watched))
@@ -128,6 +149,8 @@ class Watcher:
         while watched and self._waiting() < WAITING_MAX:
             told = self._name, self._epoch, inbox.acked, inbox.received, list(watched)
             announcement = await Ref(partition).call("heartbeat", *told)
+            if inbox is not self._inboxes[partition]:
+                return  # it began anew meanwhile, and is woken for that
             self._is_live[partition] = announcement is None
             if announcement is None:
                 return

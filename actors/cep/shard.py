@@ -21,6 +21,7 @@ import orjson
 from actors import logs
 from actors.cep.delivery import Delivery
 from actors.cep.outbox import Delivered
+from actors.cep.patience import Patience
 from actors.config import PlatformConfig
 from actors.feed import Announcement, Event
 from actors.inside import Inside
@@ -28,7 +29,7 @@ from actors.watcher import Watcher
 from sib.access import Rights
 from sib.cep.definitions import CepEvent, CepRule, Deployment, Refuse, deploy
 from sib.cep.engine import IncomingEvent
-from sib.cep.errors import CepSnapshotError
+from sib.cep.errors import CepRuleError, CepSnapshotError
 from sib.cep.events import milliseconds
 from sib.cep.output import Output
 from sib.cep.tables import TABLE_ROWS_MAX, Row
@@ -37,13 +38,14 @@ from sib.placement import place
 from sib.query import plan as plans
 from sib.rules.trigger import HOPS_MAX, hops_of
 from storage.bdc.bdc import utc_now
-from storage.bdc.records import UserRecord
+from storage.bdc.records import LogRecord, UserRecord
 
 log = logging.getLogger("sofia2.cep")
 
 SNAPSHOT_S = 1.0
 SNAPSHOT_SHARE = 10
 """A snapshot that takes long is taken seldom: at most a tenth of the time goes into it."""
+RETRY_S = 0.5
 GRACE_MS = 1_000
 """The clock goes so much behind for the rules: what is stored now may be on its way here, and would come late."""
 TABLES_S = 5.0
@@ -67,6 +69,10 @@ class CepShard:
         self._feed = Watcher(name, config.topology, self._take, lambda: self._waiting)
         self._delivery = Delivery(self._inside, config, has_scripts=lambda: self._has_scripts)
         self._has_scripts = False
+        self._patience = Patience()
+        self._recent: list[Output] = []
+        """Made since the state was kept last, so that they are told once where the shard has to go back to it."""
+        self._repeated: set[str] = set()
         self._deployment: Deployment | None = None
         self._positions: dict[str, int] = {}
         self._unacknowledged: list[asyncio.Future[None]] = []
@@ -79,15 +85,23 @@ class CepShard:
         self._started = self._loop.create_task(self._start())
 
     async def _start(self) -> None:
-        kept = await asyncio.to_thread(self._bdc.cep.load, self._name)
-        snapshot = None
-        if kept is not None:
-            self._positions, state = kept
-            snapshot = _unpacked(state)
-        await self._take_over(snapshot)
+        snapshot = await self._load()
         self._delivery.outbox.load((snapshot or {}).get(OUTBOX, ()))
         self._feed.start()
         self._ticking = self._loop.create_task(self._go_live())
+
+    async def _load(self) -> dict[str, Any] | None:
+        """Take over the state that was kept last; what came after it comes again from the partitions."""
+        while True:
+            try:
+                kept = await asyncio.to_thread(self._bdc.cep.load, self._name)
+                self._positions, snapshot = (kept[0], _unpacked(kept[1])) if kept is not None else ({}, None)
+                self._deployment = None
+                await self._take_over(snapshot)
+                return snapshot
+            except SibError as error:
+                log.warning("the CEP rules and their state cannot be read now: %s", error.message)
+                await asyncio.sleep(RETRY_S)
 
     async def _go_live(self) -> None:
         """The clock counts for the rules once every partition has told what it had to tell."""
@@ -169,6 +183,8 @@ class CepShard:
             owner = users.get(rule.owner)
             if owner is None or not owner.active:
                 return f"its owner {rule.owner!r} is not active"
+            if self._patience.is_stopped(rule.name, rule.version):
+                return "it failed again and again as time went by, see the log: it is run again when it is changed"
             wanted = [(name, Rights.QUERY) for name in read] + [(name, Rights.INSERT) for name in written]
             for name, right in wanted:
                 if right not in ontologies[name].rights(owner.name, owner.role):
@@ -210,18 +226,27 @@ class CepShard:
                 new = [event for event in events if event.seq > position]
                 if not new:
                     return None
-                hops, incoming = self._incoming(new)
-                now_ms = time.time_ns() // 1_000_000 if self._is_live else None
-                assert self._deployment is not None
-                outputs = self._deployment.engine.send_batch(incoming, source=partition, now_ms=now_ms)
+                part: Sequence[Event] = new
+                try:
+                    for part in self._patience.parts(partition, new):
+                        self._run(partition, part)
+                except Exception as error:
+                    await self._failed(partition, part, error)
+                    return None
                 self._positions[partition] = new[-1].seq
-                self._counts["events"] += len(incoming)
-                self._deliver(outputs, hops)
                 seen: asyncio.Future[None] = self._loop.create_future()
                 self._unacknowledged.append(seen)
                 return seen
         finally:
             self._waiting -= len(events)
+
+    def _run(self, partition: str, events: Sequence[Event]) -> None:
+        assert self._deployment is not None
+        hops, incoming = self._incoming(events)
+        now_ms = time.time_ns() // 1_000_000 if self._is_live else None
+        outputs = self._deployment.engine.send_batch(incoming, source=partition, now_ms=now_ms)
+        self._counts["events"] += len(incoming)
+        self._deliver(outputs, hops)
 
     def _incoming(self, events: Sequence[Event]) -> tuple[int, list[IncomingEvent]]:
         assert self._deployment is not None
@@ -245,10 +270,54 @@ class CepShard:
     def _deliver(self, outputs: Sequence[Output], hops: int) -> None:
         assert self._deployment is not None
         rules = self._deployment.rules
+        self._recent += outputs
+        if self._repeated:
+            outputs = [output for output in outputs if output.alarm_id not in self._repeated]
         self._counts["outputs"] += len(outputs)
         self._delivery.put(
             Delivered(output, rules[str(output.rule)].owner, hops) for output in outputs if str(output.rule) in rules
         )
+
+    # ------------------------------------------------------------------ failures
+
+    async def _failed(self, partition: str, events: Sequence[Event], error: Exception) -> None:
+        """What the rules failed over comes again, until it is set aside."""
+        text = "CEP rules failed over %d changes of %s, they are tried again"
+        log.error(text, len(events), partition, exc_info=error, extra={"code": CepRuleError.code})
+        given_up = self._patience.failed(partition, events)
+        if given_up is not None:
+            await self._set_aside(partition, given_up, error)
+        await self._go_back()
+
+    async def _set_aside(self, partition: str, event: Event, error: Exception) -> None:
+        details = {"partition": partition, "change": event.seq, "ontology": event.ontology, "reason": str(error)}
+        log.error("a change is set aside, the CEP rules fail over it", extra={"code": "cep.event_set_aside", **details})
+        summary = f"a change in {event.ontology} is set aside, the rules fail over it: {error}"[:200]
+        try:
+            await asyncio.to_thread(self._bdc.log, [LogRecord("CEP", utc_now(), summary, details=details)])
+        except SibError as problem:
+            log.warning("the process log: %s", problem.message)
+
+    async def _failed_over_time(self, error: Exception) -> None:
+        """A rule that failed as time went by is tried again, until it is stopped."""
+        name = error.rule if isinstance(error, CepRuleError) else ""
+        rule = self._deployment.rules.get(name) if self._deployment is not None else None
+        log.error("CEP rules failed as time went by", exc_info=error, extra={"code": CepRuleError.code, "rule": name})
+        if self._patience.failed_over_time(name, rule.version if rule else 0):
+            log.error("the CEP rule %s is stopped", name, extra={"code": "cep.rule_stopped"})
+        await self._go_back()
+
+    async def _go_back(self) -> None:
+        """To the state that was kept last, as after a crash; what was told since is not told again."""
+        self._is_live = False
+        self._ticking.cancel()
+        self._feed.restart(self._patience.pause_s)
+        for future in self._unacknowledged:
+            future.cancel()
+        self._unacknowledged.clear()
+        self._repeated = {output.alarm_id for output in self._recent}
+        await self._load()
+        self._ticking = self._loop.create_task(self._go_live())
 
     # ------------------------------------------------------------------ upkeep
 
@@ -261,7 +330,11 @@ class CepShard:
                 return
             has_room = self._delivery.outbox.has_room
             if self._is_live and not self._waiting and self._feed.is_caught_up and has_room:
-                self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS), 1)
+                try:
+                    self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS), 1)
+                except Exception as error:
+                    await self._failed_over_time(error)
+                    return
             if deployment.tables and time.monotonic() - self._tables_at_s > TABLES_S:
                 await self._read_tables()
             pause_s = max(SNAPSHOT_S, SNAPSHOT_SHARE * self._snapshot_took_s)
@@ -288,6 +361,9 @@ class CepShard:
                 log.warning("the state of the CEP rules is kept later: %s", error.message)
                 self._unacknowledged = seen + self._unacknowledged
                 return
+        self._recent.clear()
+        self._repeated.clear()
+        self._patience.forget(self._positions)
         for future in seen:
             if not future.done():
                 future.set_result(None)
@@ -319,6 +395,7 @@ class CepShard:
             "is_live": self._is_live,
             "waiting": self._waiting,
             **self._counts,
+            "set_aside": self._patience.set_aside,
             **self._delivery.counts,
         }
 

@@ -110,7 +110,8 @@ class Watch:
             self._beating.cancel()
         for id_ in list(self._subscriptions):
             self.unsubscribe(id_)
-        for partition in self._inboxes:
+        for partition, inbox in self._inboxes.items():
+            inbox.close()
             try:
                 await asyncio.wait_for(Ref(partition).call("watch", self._name, []), BEAT_S)
             except (SibError, TimeoutError) as error:

@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sib.cep.aggregates import CLASSES, dump_aggregate, load_aggregate
+from sib.cep.nulls import WHOLE_MAX
 
 _AGGREGATES = tuple(set(CLASSES.values()))
 
 
 def encode_state(value: Any) -> Any:
     """A value of which JSON can be made. A type that no state holds becomes its text."""
+    if isinstance(value, int) and not -WHOLE_MAX <= value <= WHOLE_MAX:
+        return {"i": str(value)}
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -51,6 +54,8 @@ def decode_state(value: Any) -> Any:
     if len(value) != 1:
         raise ValueError("a container of a snapshot has one letter")
     (letter, content), *_ = value.items()
+    if letter == "i":
+        return int(content)
     if letter == "f":
         return float(content)
     if letter == "d":

@@ -12,7 +12,7 @@ from sib.cep.lanes import Timing
 from sib.cep.language import ast
 from sib.cep.language.durations import parse_duration_ms
 from sib.cep.operators.base import Out
-from sib.cep.output import Output, Repeats
+from sib.cep.output import Output, Repeats, within_64_bits
 from sib.cep.rates import Dedupe, Rate, Told
 from sib.cep.scope import Bound, Scope
 from sib.cep.streams import EVERYTHING, Event, Layout
@@ -112,7 +112,8 @@ class CompiledRule:
     def output(self, out: Out) -> Output:
         """The output of an operator's tuple."""
         ts, row = out[0], out[3]
-        return Output(self.label, self.target, ts, self.data(row), self.identity, self.repeats.number(ts, row))
+        data = within_64_bits(self.data(row))
+        return Output(self.label, self.target, ts, data, self.identity, self.repeats.number(ts, row))
 
     def late_output(self, stream: str, event: Event) -> Output:
         """The output for a late event (``late='side'``)."""

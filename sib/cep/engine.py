@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from sib.cep import persistence
 from sib.cep.compiled import CompiledRule, Consumer
-from sib.cep.errors import CepEventError
+from sib.cep.errors import CepEventError, CepRuleError
 from sib.cep.lanes import BEGINNING, Lane, Raw, Release, Timing
 from sib.cep.operators.absence import Absence
 from sib.cep.output import Output
@@ -254,7 +254,10 @@ class Engine:
         heapq.heapify(todo)
         while todo:
             rule, chosen = inputs.pop(heapq.heappop(todo))
-            told = rule.run(chosen, watermark)
+            try:
+                told = rule.run(chosen, watermark)
+            except Exception as error:
+                raise CepRuleError(rule.title, repr(error)) from error
             if not told:
                 continue
             results += [(when, rule, out) for when, out in told]

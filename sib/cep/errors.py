@@ -21,6 +21,19 @@ class CepSyntaxError(SibError):
         return type(self), (self.problems,)
 
 
+class CepRuleError(SibError):
+    """A rule failed over what it was given, which is a fault of the engine; the state of the engine is not to be used any more."""
+
+    code = "cep.rule_failed"
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(f"the CEP rule {rule} failed: {reason}")
+        self.rule, self.reason = rule, reason
+
+    def __reduce__(self) -> tuple[type[CepRuleError], tuple[str, str]]:
+        return type(self), (self.rule, self.reason)
+
+
 class CepSnapshotError(SibError):
     """The snapshot is of another version, or not one."""
 

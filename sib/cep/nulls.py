@@ -74,6 +74,14 @@ def times(a: Any, b: Any) -> Any:
     return product if -WHOLE_MAX <= product <= WHOLE_MAX or isinstance(product, float) else float(product)
 
 
+def to_float(value: int) -> float | None:
+    """A whole number as a float; null if it is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
 def equal(a: Any, b: Any) -> bool | None:
     """``a == b``; null if either is null. Values of different types are not equal."""
     return None if a is None or b is None else bool(a == b)

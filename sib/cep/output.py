@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from sib.cep import nulls
 from sib.cep.aggregates import hashable
 
 ALARM_ID_BYTES = 16
@@ -59,6 +60,14 @@ def alarm_id(identity: tuple[str, int], ts_ms: int, stream: str, data: Mapping[s
     except TypeError:  # a whole number beyond 64 bits
         text = json.dumps(parts, default=str, sort_keys=True).encode()
     return blake2b(text, digest_size=ALARM_ID_BYTES).hexdigest()
+
+
+def within_64_bits(data: dict[str, Any]) -> dict[str, Any]:
+    """The data with whole numbers beyond 64 bits (sums) as floats: no store and no client takes them."""
+    for name, value in data.items():
+        if type(value) is int and not -nulls.WHOLE_MAX <= value <= nulls.WHOLE_MAX:
+            data[name] = nulls.to_float(value)
+    return data
 
 
 class Repeats:

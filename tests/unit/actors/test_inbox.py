@@ -1,7 +1,9 @@
 """What a gateway says it has delivered: never more than it has."""
 
 import asyncio
+import logging
 
+from actors import inbox as inbox_module
 from actors.feed import Announcement, Indication
 from actors.inbox import Inbox
 
@@ -63,3 +65,58 @@ async def test_the_same_page_twice_is_delivered_when_both_are():
     assert inbox.acked == 0
     await deliveries.end(0)
     assert inbox.acked == 10
+
+
+class Failing:
+    """Deliveries in which some ontologies always fail, or so many times."""
+
+    def __init__(self, **failures):
+        self.failures, self.delivered = failures, []
+
+    def __call__(self, seq, indications):
+        names = [indication.ontology for indication in indications]
+        for name in names:
+            if self.failures.get(name, 0) > 0:
+                self.failures[name] -= 1
+                raise ValueError(name)
+        self.delivered += names
+        return asyncio.sleep(0)
+
+
+async def until_over(inbox):
+    await asyncio.gather(*inbox._work)
+
+
+def of(*names):
+    return [Indication(name, "{}", None, ["s"]) for name in names]
+
+
+async def test_a_failed_delivery_is_given_again_and_not_acknowledged_before(monkeypatch):
+    monkeypatch.setattr(inbox_module, "PAUSES_S", (0, 0, 0))
+    deliver = Failing(A=2)
+    inbox = Inbox(deliver)
+    inbox.put(Announcement(True, 0, 5, of("A", "B"), []))
+    assert inbox.acked == 0
+    await until_over(inbox)
+    assert (inbox.acked, inbox.set_aside, deliver.delivered) == (5, 0, ["A", "B"])
+
+
+async def test_what_always_fails_is_set_aside_alone_and_logged(monkeypatch, caplog):
+    monkeypatch.setattr(inbox_module, "PAUSES_S", (0, 0, 0))
+    deliver = Failing(B=99)
+    inbox = Inbox(deliver)
+    with caplog.at_level(logging.ERROR):
+        inbox.put(Announcement(True, 0, 5, of("A", "B", "C"), []))
+        await until_over(inbox)
+    assert (inbox.acked, inbox.set_aside, deliver.delivered) == (5, 1, ["A", "C"])
+    assert [record.code for record in caplog.records] == ["feed.failed", "feed.set_aside"]
+
+
+async def test_a_delivery_that_is_cancelled_is_never_acknowledged():
+    inbox = Inbox(lambda seq, items: asyncio.get_running_loop().create_future())
+    inbox.put(announcement(0, 10, is_reset=True))
+    await asyncio.sleep(0)
+    for task in inbox._work:
+        task.cancel()
+    await asyncio.sleep(0)
+    assert inbox.acked == 0

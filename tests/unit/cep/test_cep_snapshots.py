@@ -3,11 +3,13 @@
 import json
 import random
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sib.cep import CepSnapshotError, compile_rules
+from sib.cep.errors import CepRuleError
 
 RULES = """
 from S[v > 2] select k, v insert into Filtered;
@@ -154,3 +156,24 @@ def test_a_damaged_snapshot_is_told_as_such(damage):
     else:
         with pytest.raises(CepSnapshotError, match="damaged"):
             engine.restore(damaged)
+
+
+def test_whole_numbers_beyond_64_bits_survive_in_the_state_and_are_told_as_floats():
+    rule = "from S#length(9) select k, sum(v) as s, max(v) as m group by k insert into T"
+    old = compile_rules(rule)
+    for _ in range(8):
+        old.send("S", 1, {"k": "a", "v": 2**62 + 1})
+    snapshot = orjson.loads(orjson.dumps(old.snapshot()))
+    new = compile_rules(rule)
+    assert new.restore(snapshot) == []
+    [output] = new.send("S", 1, {"k": "a", "v": 1})
+    assert output.data == {"k": "a", "s": float(2**65 + 9), "m": 2**62 + 1}
+    assert orjson.dumps(output.as_dict())
+
+
+def test_a_rule_that_fails_is_named():
+    engine = compile_rules("@name('r') from S select v insert into T")
+    engine.rules[0].operator.feed = lambda events, watermark: 1 / 0
+    with pytest.raises(CepRuleError, match="the CEP rule r failed: ZeroDivisionError") as caught:
+        engine.send("S", 1, {"v": 1})
+    assert caught.value.rule == "r"
