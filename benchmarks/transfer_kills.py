@@ -47,7 +47,7 @@ FIRST = datetime(2026, 1, 1, 23, 59, 59, 900_000)
 BATCH, BATCH_MS = 50, 50
 MOVED = 120
 """Instances of one transfer: most moments are in the middle of one."""
-COMPACTED_ROWS = 3_000
+COMPACTED_BYTES = 600_000
 LIFE_S = 1.0
 """The longest life of a process that moves instances."""
 WRITER_ENDS_EVERY = 5
@@ -129,7 +129,7 @@ class World:
 
     def compaction(self, now: datetime = NOW) -> Compaction:
         """A compaction into files of a bounded size."""
-        return Compaction("S", self.files, self.bdc.history, now=lambda: now, rows_max=COMPACTED_ROWS)
+        return Compaction("S", self.files, self.bdc.history, now=lambda: now, memory_bytes_max=COMPACTED_BYTES)
 
 
 # ---------------------------------------------------------------------- counting

@@ -21,10 +21,10 @@ from storage.bdc.records import HistoryFileRecord
 from storage.bdh import layout, parts
 from storage.bdh.files import HistoryFiles, PartExistsError, PartMissingError
 
-ROWS_MAX = 2_000_000
-"""Rows of one compacted file: they are held in memory."""
-BYTES_MAX = 256 << 20
-"""Bytes of the files that are compacted into one."""
+MEMORY_BYTES_MAX = 256 << 20
+"""Bytes in memory of the rows that become one file; about three times as much is in use while they are sorted and written."""
+EXPANSION = 8
+"""How much larger a file is in memory than its pages, at worst, if it does not say so itself (of an older version)."""
 RETIRED_KEPT_S = 900.0
 """How long a replaced file stays: longer than a query may take, and than a Ray Dataset is usually read."""
 
@@ -50,13 +50,13 @@ class Compaction:
         manifest: HistoryManifest,
         *,
         now: Callable[[], datetime],
-        rows_max: int = ROWS_MAX,
+        memory_bytes_max: int = MEMORY_BYTES_MAX,
     ) -> None:
         self._ontology = ontology
         self._files = files
         self._manifest = manifest
         self._now = now
-        self._rows_max = rows_max
+        self._memory_bytes_max = memory_bytes_max
 
     def run(
         self, *, should_stop: Callable[[], bool] = lambda: False, progress: Callable[[date], None] = lambda _: None
@@ -96,20 +96,29 @@ class Compaction:
         """Files of a day that become one: of the same columns, and small enough together."""
         ordered = sorted(records, key=lambda record: (record.layout, record.name))
         for _, group in groupby(ordered, key=lambda record: record.layout):
+            members = list(group)
+            if not _is_worth(members):
+                continue
             batch: list[HistoryFileRecord] = []
-            for record in group:
-                n_rows = sum(each.n_rows for each in [*batch, record])
-                size_bytes = sum(each.size_bytes for each in [*batch, record])
-                if batch and (n_rows > self._rows_max or size_bytes > BYTES_MAX):
-                    yield from self._worth(batch)
-                    batch = []
-                batch.append(record)
-            yield from self._worth(batch)
+            batch_bytes = 0
+            for record in members:
+                memory_bytes = self._memory_bytes(record)
+                if batch_bytes + memory_bytes > self._memory_bytes_max:
+                    if _is_worth(batch):
+                        yield batch
+                    batch, batch_bytes = [], 0
+                if memory_bytes <= self._memory_bytes_max:  # a larger one stays as it is
+                    batch.append(record)
+                    batch_bytes += memory_bytes
+            if _is_worth(batch):
+                yield batch
 
-    @staticmethod
-    def _worth(batch: list[HistoryFileRecord]) -> Iterator[list[HistoryFileRecord]]:
-        if len(batch) > 1 or (batch and batch[0].stale_rows):
-            yield batch
+    def _memory_bytes(self, record: HistoryFileRecord) -> int:
+        path = layout.record_path(record)
+        info = parts.inspect(self._files, path)
+        if info is None:
+            raise parts.DamagedPartError(path)
+        return info.memory_bytes or EXPANSION * info.page_bytes
 
     def _compact(self, day: date, batch: list[HistoryFileRecord], result: CompactionResult) -> None:
         table = pa.concat_tables(
@@ -133,6 +142,10 @@ class Compaction:
         self._manifest.replace(batch, new)
         result.n_old += len(batch)
         result.n_new += len(new)
+
+
+def _is_worth(batch: Sequence[HistoryFileRecord]) -> bool:
+    return len(batch) > 1 or any(record.stale_rows for record in batch)
 
 
 def _counting(table: pa.Table, record: HistoryFileRecord) -> pa.Table:

@@ -21,6 +21,8 @@ from storage.bdh.files import HistoryFiles, PartMissingError
 from storage.bdh.fitting import to_table
 
 ROW_GROUP_ROWS = 131_072
+MEMORY_BYTES = b"sofia2.memory_bytes"
+"""Where a footer says how large its rows are in memory: strings that come again are one in the file, and many there."""
 COMPRESSION, COMPRESSION_LEVEL = "zstd", 3
 
 
@@ -47,15 +49,21 @@ class LostPartError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class PartInfo:
-    """What the footer of a file says."""
+    """What the footer of a file says.
+
+    ``page_bytes``: its pages before compression. ``memory_bytes``: its rows as a table; 0 if it does not say.
+    """
 
     n_rows: int
     size_bytes: int
     schema: pa.Schema
+    page_bytes: int = 0
+    memory_bytes: int = 0
 
 
 def encode(table: pa.Table) -> memoryview:
     """A table as the bytes of a Parquet file."""
+    table = table.replace_schema_metadata({MEMORY_BYTES: str(table.nbytes)})
     sink = pa.BufferOutputStream()
     pq.write_table(
         table, sink, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL, row_group_size=ROW_GROUP_ROWS
@@ -98,7 +106,10 @@ def inspect(files: HistoryFiles, path: str) -> PartInfo | None:
         try:
             with _decoding(path):
                 metadata = pq.read_metadata(file)
-                return PartInfo(metadata.num_rows, file.raw.size, metadata.schema.to_arrow_schema())
+                pages = (metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
+                schema = metadata.schema.to_arrow_schema()
+                memory_bytes = int((schema.metadata or {}).get(MEMORY_BYTES, 0))
+                return PartInfo(metadata.num_rows, file.raw.size, schema, sum(pages), memory_bytes)
         except DamagedPartError:
             return None
 

@@ -5,6 +5,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from sib.errors import NotFoundError, StoreUnavailableError
+from storage.bdh import compaction as compaction_module
 from storage.bdh import layout, parts
 from storage.bdh.compaction import RETIRED_KEPT_S, Compaction
 from storage.bdh.lock import TransferRunningError, transfer_lock
@@ -246,6 +247,29 @@ def test_compaction_makes_one_file_of_a_day_and_queries_agree(world):
     assert world.history() == before
     assert len(world.files.entries("S/fecha=2026-01-01")) == 1
     assert world.sql("select count(*) from both.S") == [(65,)]
+
+
+def test_compaction_is_bounded_by_what_rows_take_in_memory(world, monkeypatch):
+    """Texts that come again are small in a file, and large in memory."""
+    for n in range(6):
+        world.insert(range(n * 10, n * 10 + 10), DAY_1, assetId="long" * 5_000)
+        world.transfer().run(DAY_2)
+    size_bytes = 10 * 20_000
+    tables = []
+    concat_tables = compaction_module.pa.concat_tables
+    monkeypatch.setattr(
+        compaction_module.pa, "concat_tables", lambda given: tables.append(concat_tables(given)) or tables[-1]
+    )
+    compaction = Compaction("S", world.files, world.manifest, now=lambda: world.now, memory_bytes_max=5 * size_bytes)
+    assert sum(record.size_bytes for record in world.manifest.files("S")) < size_bytes / 2
+    assert compaction.run().n_new == 2
+    assert all(table.nbytes <= 5 * size_bytes for table in tables)
+    assert [record.n_rows for record in world.manifest.files("S")] in ([40, 20], [20, 40])
+    assert world.history() == list(range(60))
+    world.insert([60], DAY_1, assetId="long" * 300_000)
+    world.transfer().run(DAY_2)
+    assert compaction.run().n_new == 0  # one is too large, the others are together
+    assert len(tables) == 2
 
 
 def test_an_interrupted_compaction_is_done_again(world):
