@@ -172,11 +172,11 @@ class Channel:
         if len(self.pending) > self.gateway.limits.requests_per_connection_max or self.gateway.is_congested():
             self.pause()
 
-    def oversized(self, token: object, size_bytes: int) -> None:
-        """A payload over the limit was thrown away by the transport: answer that it was."""
+    def oversized(self, token: object, size_bytes: int, head: bytes) -> None:
+        """A payload over the limit was thrown away by the transport, but for its head: answer that it was."""
         slot = Slot(self, token)
         self.pending.append(slot)
-        error = oversized(b"", size_bytes, self.message_bytes_max, fallback=self._dialect)
+        error = oversized(head, size_bytes, self.message_bytes_max, fallback=self._dialect)
         self._close_slot(slot, format_unreadable(error))
 
     def _decipher(self, slot: Slot, payload: bytes, *, clear: bool) -> bytes:

@@ -186,7 +186,8 @@ class MqttConnection(MqttOutgoing):
             return
         if token is not None and self._acks is not None:
             self._acks[token] = False
-        self.channel.oversized(token, packet.length)  # type: ignore[union-attr]
+        head = packet.head(has_properties=self.version == codec.MQTT_5)
+        self.channel.oversized(token, packet.length, head)  # type: ignore[union-attr]
 
     def _begin(self, qos: int, packet_id: bytes) -> bytes | None:
         """Count a PUBLISH of QoS 1 or 2. Returns the acknowledgement it will get; None: it came before, drop it."""

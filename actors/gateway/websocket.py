@@ -33,8 +33,8 @@ class SsapChannel(Protocol):
 
     def receive(self, payload: bytes) -> None: ...
 
-    def oversized(self, token: object, size_bytes: int) -> None:
-        """A message of ``size_bytes`` was thrown away: answer OTHER."""
+    def oversized(self, token: object, size_bytes: int, head: bytes) -> None:
+        """A message of ``size_bytes`` that begins with ``head`` was thrown away: answer OTHER."""
 
     def closed(self) -> None: ...
 
@@ -167,6 +167,6 @@ class SsapWebSocketApp:
             payload = message["text"].encode()
         size_bytes = message.get(SIZE_KEY) or len(payload)
         if size_bytes > self._bytes_max:
-            channel.oversized(None, size_bytes)
+            channel.oversized(None, size_bytes, payload)
         elif payload and not payload.isspace():
             channel.receive(payload)

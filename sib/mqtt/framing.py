@@ -8,9 +8,11 @@ from __future__ import annotations
 from sib.mqtt.errors import malformed
 
 HEADER_BYTES_MAX = 5
+HEAD_BYTES = 1024
+"""What is kept of a PUBLISH that is too long, behind its topic."""
 
 
-def decode_length(data: bytes, at: int) -> tuple[int, int]:
+def decode_length(data: bytes | bytearray, at: int) -> tuple[int, int]:
     """The remaining length that begins at ``at``, and where the body begins; (-1, 0): it is not complete."""
     length = 0
     for shift in (0, 7, 14, 21):
@@ -25,9 +27,9 @@ def decode_length(data: bytes, at: int) -> tuple[int, int]:
 
 
 class OversizedPublish:
-    """A PUBLISH above the limit: read to its end and thrown away, but for its topic and packet id.
+    """A PUBLISH above the limit: read to its end and thrown away, but for its topic, packet id and first KiB.
 
-    Keeps at most 64 KiB and four bytes, whatever the packet's length.
+    Keeps at most 64 KiB and ``HEAD_BYTES``, whatever the packet's length.
     """
 
     __slots__ = ("_kept", "_missing", "flags", "length")
@@ -59,7 +61,7 @@ class OversizedPublish:
 
     def _wanted(self) -> int:
         kept = self._kept
-        return 2 if len(kept) < 2 else 4 + (kept[0] << 8 | kept[1])
+        return 2 if len(kept) < 2 else 2 + (kept[0] << 8 | kept[1]) + HEAD_BYTES
 
     def topic(self) -> bytes:
         """The topic, once the packet is complete."""
@@ -71,6 +73,16 @@ class OversizedPublish:
         if len(self._kept) < end + 2:
             raise malformed("a PUBLISH ends before its packet id")
         return bytes(self._kept[end : end + 2])
+
+    def head(self, *, has_properties: bool) -> bytes:
+        """The beginning of the payload, once the packet is complete; empty behind long properties (MQTT 5)."""
+        at = self._topic_end() + (2 if self.qos else 0)
+        if has_properties:
+            length, at = decode_length(self._kept, at)
+            if length < 0:
+                return b""
+            at += length
+        return bytes(self._kept[at:])
 
     def _topic_end(self) -> int:
         if len(self._kept) < 2:

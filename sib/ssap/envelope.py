@@ -6,9 +6,12 @@ ssap/body/SSAPBodyMessage.java:180-182 (``@type``); what the published clients r
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from sib.errors import MalformedMessageError
 from sib.ssap.bodies import read_operation
@@ -21,6 +24,9 @@ MESSAGE_BYTES_MAX = 1_900_000
 
 _MESSAGE_TYPES: dict[object, MessageType] = {kind.value: kind for kind in MessageType}
 _TYPE_IN_TEXT = re.compile(r'"messageType"\s{0,20}:\s{0,20}"([A-Z]{1,20})"')
+_MEMBER_IN_HEAD = re.compile(r"""\s*[{,]\s*"(\w{1,20})"\s*:\s*(?:("(?:[^"\\]|\\.)*"|[\w.+-]+)(?=\s*[,}])|(["{]))""")
+"""One member of an envelope that was cut: its name and its whole value, or how its value begins."""
+_ONE_BODY_IN_HEAD = re.compile(r'[\s{"\\]{1,20}@type')
 _SEARCH_CHARACTERS_MAX = 100_000
 _UNREAD = Unsupported(MessageType.NONE)
 
@@ -97,12 +103,16 @@ def oversized(head: bytes | str, size: int, size_max: int, *, fallback: Dialect)
     """The refusal of a message that was thrown away while it was read, because it is too long.
 
     Args:
-        head: The beginning that was kept, to find the message type in; may be empty.
+        head: The beginning that was kept: what it holds of the envelope before the body is in the answer; may be empty.
         size: The length of the whole message, in bytes.
         size_max: The limit, in bytes.
         fallback: The connection's dialect.
     """
-    request = Request(_type_in(head), None, None, None, fallback, False, _UNREAD)
+    request = Request(MessageType.NONE, None, None, None, fallback, False, _UNREAD)
+    with contextlib.suppress(IgnoredPayload, MalformedMessageError):
+        _fill(request, _envelope_in(head))
+    if request.message_type is MessageType.NONE:
+        request.message_type = _type_in(head)
     return _malformed(f"The message has {size} bytes, and at most {size_max} are allowed: send a smaller one", request)
 
 
@@ -152,11 +162,31 @@ def _fill(request: Request, envelope: dict[str, Any]) -> None:
 
 
 def _type_in(text: bytes | str) -> MessageType:
-    head = text[:_SEARCH_CHARACTERS_MAX]
-    if isinstance(head, bytes):
-        head = head.decode(errors="replace")
-    found = _TYPE_IN_TEXT.search(head)
+    found = _TYPE_IN_TEXT.search(_text(text))
     return _MESSAGE_TYPES.get(found[1], MessageType.NONE) if found else MessageType.NONE
+
+
+def _envelope_in(head: bytes | str) -> dict[str, Any]:
+    """The members at the head of a message, to the first that is not whole; of the body, whether it is text or ONE."""
+    text = _text(head)
+    envelope: dict[str, Any] = {}
+    at = 0
+    while (found := _MEMBER_IN_HEAD.match(text, at)) is not None:
+        name, value, beginning = found.groups()
+        if value is None:
+            if name == "body":
+                is_one = _ONE_BODY_IN_HEAD.match(text, found.start(3))
+                envelope["body"] = {"@type": None} if is_one else "" if beginning == '"' else {}
+            break
+        with contextlib.suppress(orjson.JSONDecodeError):
+            envelope[name] = orjson.loads(value)
+        at = found.end()
+    return envelope
+
+
+def _text(head: bytes | str) -> str:
+    head = head[:_SEARCH_CHARACTERS_MAX]
+    return head.decode(errors="replace") if isinstance(head, bytes) else head
 
 
 def _malformed(message: str, request: Request) -> MalformedRequest:

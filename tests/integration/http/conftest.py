@@ -78,7 +78,8 @@ class FakeChannel:
         else:
             self.transport.answer(b'{"echo":' + orjson.dumps(payload.decode("utf-8", "replace")) + b"}")
 
-    def oversized(self, token: object, size_bytes: int) -> None:
+    def oversized(self, token: object, size_bytes: int, head: bytes) -> None:
+        self.received.append(bytes(head))
         self.transport.answer(b'{"too_long":%d}' % size_bytes)
 
     def closed(self) -> None:

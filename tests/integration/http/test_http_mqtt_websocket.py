@@ -35,7 +35,7 @@ class Host:
                 host.requests.append(bytes(payload))
                 connection.respond(token, b"answer")
 
-            def oversized(self, token: object, size: int) -> None:
+            def oversized(self, token: object, size: int, head: bytes) -> None:
                 host.sizes.append(size)
                 connection.respond(token, b"too long")
 

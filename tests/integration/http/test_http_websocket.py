@@ -64,6 +64,7 @@ async def test_a_message_over_the_limit_is_answered_and_the_connection_goes_on(
         await socket.send("last")
         answers = [json.loads(await socket.recv()) for _ in range(3)]
         assert answers == [{"echo": "first"}, {"too_long": size}, {"echo": "last"}]
+        assert gateway.channels[0].received[1].startswith(b"x" * 1024)
 
 
 async def test_a_fragmented_message_over_the_limit_is_answered(server: Any, gateway: Any) -> None:

@@ -37,8 +37,8 @@ class RecordingChannel:
     def receive(self, payload, token, *, clear):
         self._add(Received(payload, token, clear))
 
-    def oversized(self, token, size):
-        self._add(Received(b"", token, False, size))
+    def oversized(self, token, size, head):
+        self._add(Received(head, token, False, size))
 
     def _add(self, received):
         self.received.append(received)

@@ -59,7 +59,7 @@ class Host:
         self.received.append((payload, token, clear))
         self.connection.respond(token, payload)
 
-    def oversized(self, token, size):
+    def oversized(self, token, size, head):
         self.received.append((size, token))
         self.connection.respond(token, b"too long")
 

@@ -295,7 +295,9 @@ async def test_authentication(serve, version, refusal):
 @pytest.mark.parametrize("qos", [0, 1, 2])
 async def test_a_message_above_the_limit_is_thrown_away_and_reported(serve, version, qos):
     def react(connection, request):
-        connection.respond(request.token, b"too long: %d" % request.size if request.size else b"fine")
+        connection.respond(
+            request.token, b"too long: %d, %d" % (request.size, len(request.payload)) if request.size else b"fine"
+        )
 
     server = await serve(react=react, message_bytes_max=1000)
     client = await server.client(version=version)
@@ -306,7 +308,7 @@ async def test_a_message_above_the_limit_is_thrown_away_and_reported(serve, vers
     client.publish("t", b"small", qos=1, packet_id=5)
     if qos:
         assert (await client.packet())[2] == b"\0\4"
-    assert (await client.message()).payload == b"too long: %d" % (len(packet) - 4)
+    assert (await client.message()).payload.startswith(b"too long: %d, 10" % (len(packet) - 4))
     assert await client.expect(codec.PUBACK) == b"\0\5"
     assert (await client.message()).payload == b"fine"
     assert server.endpoint.stats.oversized_received == 1

@@ -262,13 +262,14 @@ async def test_what_is_no_request_is_acknowledged_in_order_and_not_answered(gate
 async def test_what_cannot_be_read_is_answered_in_its_place(gateway, transport, channel):
     channel.receive(insert(0), "t0")
     channel.receive(b"{broken", "t1")
-    channel.oversized("t2", 5_000_000)
+    channel.oversized("t2", 5_000_000, b'{"messageType":"UPDATE","messageId":"M7","body":"')
     gateway.flush()
     assert transport.out == []
     gateway.router.inserts[0].stored(ID)
     gateway.flush()
     assert transport.kinds == ["ack t0", "answer", "ack t1", "answer", "ack t2", "answer"]
     assert "5000000" in transport.out[-1][1]
+    assert '"messageType":"UPDATE"' in transport.out[-1][1]
 
 
 async def test_undecided_means_no_acknowledgement_and_the_end_of_the_connection(gateway, transport, channel):

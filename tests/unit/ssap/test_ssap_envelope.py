@@ -507,6 +507,31 @@ class TestMalformed:
         assert (error.message_type, error.dialect) == (MessageType.INSERT, Dialect.ONE)
         assert "5000000" in error.message
 
+    @pytest.mark.parametrize(
+        ("head", "dialect"),
+        [
+            ('"body":"{\\"data\\":\\"{', Dialect.STRING),
+            ('"body" : {"data":{"messageType":"LEAVE"', Dialect.OBJECT),
+            ('"body":{"@type":"SSAPBodyOperationMessage","data":', Dialect.ONE),
+            ('"version":"ONE","body":{"data":', Dialect.ONE),
+            ('"sess', Dialect.OBJECT),
+        ],
+    )
+    def test_the_head_of_one_thrown_away_says_how_it_is_answered(self, head, dialect):
+        start = '{"messageId":"M\\u0031","messageType":"INSERT", "ontology":"Onto","sessionKey":null,'
+        request = oversized((start + head).encode(), 9, 5, fallback=Dialect.OBJECT).request
+        assert request.dialect is dialect
+        assert (request.message_type, request.message_id, request.ontology) == (MessageType.INSERT, "M1", "Onto")
+
+    @pytest.mark.parametrize("head", [b"", b"{", b"{}", b"[1,", b"\xff\xfe", b'{"messageId":{"a":1},"messageType":"JO'])
+    def test_a_head_that_says_nothing(self, head):
+        error = oversized(head, 9, 5, fallback=Dialect.OBJECT)
+        assert (error.message_type, error.dialect) == (MessageType.NONE, Dialect.OBJECT)
+
+    def test_what_is_inside_a_body_is_not_taken_for_the_envelope(self):
+        request = oversized(b'{"body":{"messageId":"x","ontology":"y","data":"', 9, 5, fallback=Dialect.ONE).request
+        assert (request.message_id, request.ontology) == (None, None)
+
     def test_it_survives_pickling(self):
         error = pickle.loads(pickle.dumps(malformed(envelope("QUERY", "{", messageId="M"))))
         assert (error.request.message_id, error.message_type) == ("M", MessageType.QUERY)
