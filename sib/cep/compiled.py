@@ -43,6 +43,8 @@ class CompiledRule:
     repeats: Repeats = field(default_factory=Repeats)
     repeats_late: Repeats = field(default_factory=Repeats)
     is_started: bool = False
+    slots: dict[str, int] = field(default_factory=dict)
+    """By stream how long the tuples must be that it reads."""
 
     def __post_init__(self) -> None:
         rule, scope = self.rule, self.built.scope
@@ -51,6 +53,8 @@ class CompiledRule:
         self.label = rule.label
         self.target = rule.target
         self.title = rule.name or rule.target
+        self.key = self.title if rule.name is not None else f"{self.title}#{rule.number}"
+        """What names the rule in snapshots, also beside other rules."""
         self.identity = (self.title, self.version)
         self.is_star = rule.select.is_star
         self.names = ("*",) if self.is_star else scope.names
@@ -179,7 +183,10 @@ def timing_of(rule: ast.Rule, default: Timing) -> Timing:
 
 def compile_rule(builder: Builder, rule: ast.Rule, default: Timing, version: int = 1) -> CompiledRule:
     """The running form of a checked rule."""
+    for layout in builder.layouts.values():
+        layout.farthest = 0
     compiled = CompiledRule(rule, builder.build(rule), timing_of(rule, default), version)
+    compiled.slots = {stream: builder.layout(stream).farthest + 1 for stream in compiled.streams}
     if compiled.timing.late == "side":
         for stream in compiled.streams:
             compiled.late_slots[stream] = builder.layout(stream).slot(EVERYTHING)[0]

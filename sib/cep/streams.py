@@ -85,6 +85,8 @@ class Layout:
         self.declaration = declaration
         self.slots: dict[AttributePath, int] = {TIME: 0}
         self._types: dict[AttributePath, str | None] = {TIME: NUMBER}
+        self.farthest = 0
+        """The last slot that was asked for since whoever cares set this to 0."""
 
     def slot(self, path: AttributePath) -> tuple[int, str | None]:
         """The index of an attribute in the tuples, and its type if declared."""
@@ -96,6 +98,7 @@ class Layout:
         if path not in self.slots:
             self.slots[path] = len(self.slots)
             self._types[path] = kind
+        self.farthest = max(self.farthest, self.slots[path])
         return self.slots[path], self._types[path]
 
     def projector(self) -> Callable[[int, Mapping[str, Any]], Event]:

@@ -177,3 +177,78 @@ def test_a_rule_that_fails_is_named():
     with pytest.raises(CepRuleError, match="the CEP rule r failed: ZeroDivisionError") as caught:
         engine.send("S", 1, {"v": 1})
     assert caught.value.rule == "r"
+
+
+def moved_on(old, rules):
+    """An engine of other rules that goes on with the state of an old one, by way of JSON; and the rules that start empty."""
+    snapshot = orjson.loads(orjson.dumps(old.snapshot()))
+    new = compile_rules(rules, snapshot=snapshot)
+    return new, new.restore(snapshot)
+
+
+def data_of(outputs):
+    return [(str(output.rule), output.data) for output in outputs]
+
+
+def test_waiting_events_have_the_attributes_that_are_read_now():
+    rule = "@watermark(delay='10 ms') @name('{}') from S select {} insert into T"
+    old = compile_rules(rule.format("a", "v"))
+    old.send("S", 1, {"v": 1, "w": 2})
+    new, fresh = moved_on(old, rule.format("b", "w") + ";" + rule.format("a", "v") + ";" + rule.format("c", "*"))
+    assert fresh == ["b", "c"]
+    outputs = data_of(new.send("S", 20, {"v": 3, "w": 4}))
+    assert outputs == [("b", {"w": None}), ("a", {"v": 1}), ("c", {"v": 1})]
+    assert data_of(new.advance(20)) == [("b", {"w": 4}), ("a", {"v": 3}), ("c", {"v": 3, "w": 4})]
+
+
+def test_a_rule_that_now_reads_what_its_old_events_do_not_have_starts_empty():
+    rule = "@name('{}') from every a=S -> b=S[v > a.v] within 1 min select a.{} as x insert into T"
+    old = compile_rules(rule.format("a", "v"))
+    old.send("S", 1, {"v": 1, "w": 2})
+    new, fresh = moved_on(old, rule.format("a", "w"))
+    assert fresh == ["a"]
+    assert new.send("S", 2, {"v": 2, "w": 3}) == []
+    new, fresh = moved_on(old, rule.format("a", "v") + ";" + rule.format("b", "w"))
+    assert fresh == ["b"]
+    assert data_of(new.send("S", 2, {"v": 2, "w": 3})) == [("a", {"x": 1})]
+
+
+FAST = "@name('fast') from S select v, k insert into F"
+SLOW = "@name('{}') @watermark(delay='{} ms') from {} select {} insert into {}"
+
+
+def test_outputs_on_their_way_reach_the_rule_that_they_are_for():
+    reader = SLOW.format("reader", 10, "F", "v", "T")
+    old = compile_rules(f"{FAST};{reader}")
+    assert data_of(old.send("S", 1, {"v": 1, "k": "x"})) == [("fast", {"v": 1, "k": "x"})]
+    first = SLOW.format("first", 10, "S", "k", "U")
+    new, fresh = moved_on(old, f"{first};{FAST};{SLOW.format('other', 10, 'F', 'k', 'V')};{reader}")
+    assert fresh == ["first", "other"]
+    found = data_of(new.send("S", 20, {"v": 2, "k": "y"}))
+    assert ("reader", {"v": 1}) in found
+    assert all(rule in ("reader", "fast", "first") for rule, _ in found)
+    new, _ = moved_on(old, f"{first};{FAST}")  # nobody is there to take it
+    assert ("reader", {"v": 1}) not in data_of(new.send("S", 20, {"v": 2, "k": "y"}))
+
+
+@pytest.mark.parametrize(("before", "after"), [(5, 20), (20, 5), (5, 0)])
+def test_a_rule_that_waits_longer_or_less_than_before_keeps_its_state_and_what_waits(before, after):
+    rule = "@name('r') @watermark(delay='{} ms') from S#length(9) select sum(v) as s insert into T"
+    other = "@name('o') @watermark(delay='7 ms') from S select v insert into U"
+    old = compile_rules(f"{rule.format(before)};{other}")
+    outputs = old.send_batch([("S", ts, {"v": 1}) for ts in range(100)])
+    new, fresh = moved_on(old, f"{rule.format(after)};{other}")
+    assert fresh == []
+    outputs += new.send_batch([("S", ts, {"v": 1}) for ts in range(100, 200)]) + new.advance(300)
+    assert [o.data["s"] for o in outputs if o.rule == "r"] == [min(ts + 1, 9) for ts in range(200)]
+    assert sum(o.rule == "o" for o in outputs) == 200
+
+
+def test_a_rule_keeps_what_waits_when_another_rule_goes_or_comes_before_it():
+    text = "@name('{}') @watermark(delay='5 ms') from S#length(3) select k, sum(v) as s insert into T"
+    old = compile_rules(f"{text.format('x')};{text.format('a')}")
+    old.send_batch([("S", ts, {"k": "k", "v": 1}) for ts in range(4)])
+    new, fresh = moved_on(old, f"{text.format('a')};{text.format('z')}")
+    assert fresh == ["z"]
+    found = data_of(new.advance(10))
+    assert [values["s"] for rule, values in found if rule == "a"] == [1, 2, 3, 3]
