@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import bson
 from bson.binary import Binary
-from bson.codec_options import CodecOptions
-from bson.decimal128 import Decimal128
 from bson.int64 import Int64
-from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
-from bson.timestamp import Timestamp
 from pymongo import DeleteMany, InsertOne, ReplaceOne
 from pymongo.client_session import ClientSession
 
 from sib.errors import NotFoundError
 from sib.query.budget import Budget
-from storage.bdtr.identity import number_of, object_id
+from storage.bdtr.identity import object_id
+from storage.bdtr.mongo_aged import AgedPage, key_of, raw
 from storage.bdtr.mongo_client import mongo_errors
 from storage.bdtr.mongo_session import Documents
 from storage.bdtr.moving import Aged, Key, digest_of
@@ -39,31 +34,7 @@ if TYPE_CHECKING:
 
 CHUNK_DOCUMENTS = 1_000
 
-IDS_BYTES_MAX = 8 * 1024 * 1024
-"""Ids that one transfer notes: its row in the journal is one document of the server."""
-_KINDS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (type(None), ("null",)),
-    ((int, float, Decimal128), ("int", "long", "double", "decimal")),
-    (str, ("string",)),
-    (Mapping, ("object",)),
-    ((bytes, UUID), ("binData",)),
-    (ObjectId, ("objectId",)),
-    (bool, ("bool",)),
-    (datetime, ("date",)),
-    (Timestamp, ("timestamp",)),
-)
-"""Kinds of ids in the order in which a server sorts them."""
-_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _EPOCH = datetime(1970, 1, 1)
-
-
-def _raw(documents: Documents) -> Documents:
-    return documents.with_options(codec_options=_RAW)
-
-
-def _key_of(id_: Any, machine: bytes) -> Key:
-    number = number_of(id_, machine)
-    return bson.encode({"_id": id_}) if number is None else number
 
 
 def _id_of(key: Key, machine: bytes) -> Any:
@@ -76,22 +47,9 @@ def _by_key(
     found: dict[Key, bytes] = {}
     for start in range(0, len(keys), CHUNK_DOCUMENTS):
         ids = [_id_of(key, machine) for key in keys[start : start + CHUNK_DOCUMENTS]]
-        for document in _raw(documents).find({"_id": {"$in": ids}}, session=session):
-            found[_key_of(document["_id"], machine)] = bytes(document.raw)
+        for document in raw(documents).find({"_id": {"$in": ids}}, session=session):
+            found[key_of(document["_id"], machine)] = bytes(document.raw)
     return found
-
-
-def _later(id_: Any) -> Iterator[dict[str, Any]]:
-    """Conditions, one after the other, for all ids behind this one: a comparison stays inside the values of its kind."""
-    yield {"_id": {"$gt": id_}}
-    kind = next((at for at, (kinds, _) in enumerate(_KINDS) if _is_of(id_, kinds)), len(_KINDS))
-    names = [name for _, others in _KINDS[kind + 1 :] for name in others]
-    if names:
-        yield {"_id": {"$type": names}}
-
-
-def _is_of(id_: Any, kinds: Any) -> bool:
-    return kinds is bool if isinstance(id_, bool) else isinstance(id_, kinds)
 
 
 class MongoSnapshot:
@@ -108,32 +66,17 @@ class MongoSnapshot:
             rows = self._transfers.find({"collection": collection}, session=self._session).sort("_id", 1)
             return [_transfer_row(row) for row in rows]
 
-    def aged(self, collection: str, before_ms: int, after_seq: Key, limit: int) -> list[Aged]:
-        """Instances in the order of their ids that were inserted before a moment or at an unknown time.
+    def aged(self, collection: str, before_ms: int, after: Aged | None, limit: int) -> list[Aged]:
+        """Instances behind another one that were inserted before a moment or at an unknown time; see ``mongo_aged``.
 
         None as young as the oldest one that a consumer has still to hear of. Fewer than ``limit`` if their ids are long; none
         only if there are no more.
         """
-        machine = self._store.machine
         moment = _EPOCH + timedelta(milliseconds=before_ms)
-        unheard = self._store.first_unheard(collection, self._session)
-        if unheard is not None:
-            moment = min(moment, unheard)
-        time = "contextData.timestamp"
-        is_old = {"$or": [{time: {"$lt": moment}}, {time: {"$not": {"$type": "date"}}}]}
-        found: list[Aged] = []
-        size_bytes = 0
-        documents = _raw(self._store.documents(collection))
         with mongo_errors():
-            for later in [{}] if after_seq == 0 else _later(_id_of(after_seq, machine)):
-                with closing(documents.find({**later, **is_old}, session=self._session).sort("_id", 1)) as cursor:
-                    for document in cursor:
-                        key = _key_of(document["_id"], machine)
-                        found.append(Aged(key, bytes(document.raw)))
-                        size_bytes += len(key) if isinstance(key, bytes) else 0
-                        if len(found) >= limit or size_bytes >= IDS_BYTES_MAX:
-                            return found
-        return found
+            unheard = self._store.first_unheard(collection, self._session)
+            page = AgedPage(self._store.documents(collection), self._session, self._store.machine, limit)
+            return page.find(moment if unheard is None else min(moment, unheard), after)
 
     def by_seq(self, collection: str, seqs: Sequence[Key]) -> dict[Key, bytes]:
         """The instances with these keys, as far as they are there."""

@@ -210,9 +210,10 @@ class Snapshot:
         statement = select(transfer).where(transfer.c.collection == collection).order_by(transfer.c.id)
         return [_transfer_row(row) for row in self._connection.execute(statement)]
 
-    def aged(self, collection: str, before_ms: int, after_seq: Key, limit: int) -> list[Aged]:
-        """See ``aged_documents``: none that a consumer has still to hear of. All keys are numbers here."""
+    def aged(self, collection: str, before_ms: int, after: Aged | None, limit: int) -> list[Aged]:
+        """See ``aged_documents``: behind another one, none that a consumer has still to hear of. All keys are numbers here."""
         info = self._catalogue.get(collection)
+        after_seq = 0 if after is None else after.seq
         if info is None or not isinstance(after_seq, int):
             return []
         consumer, meta = schema.consumer.c, schema.meta.c

@@ -9,6 +9,7 @@ from bson import Decimal128, ObjectId
 import sofia2.bdtr
 from sib.errors import ConfigurationError, NotFoundError, StoreError
 from storage.bdtr.model import IndexSpec, context_head
+from storage.bdtr.mongo_aged import raw
 from storage.bdtr.moving import digest_of
 from storage.bdtr.transfers import Receipt
 from storage.copying import check, copy_bdtr, kind_of_database
@@ -104,9 +105,9 @@ def test_the_kind_of_a_database_is_told(elsewhere, adapter, store_url):
 # -------------------------------------------------------------------- moving instances to the history
 
 
-def aged(store, before_ms=NOW_MS + 1, after_seq=0, limit=100):
+def aged(store, before_ms=NOW_MS + 1, after=None, limit=100):
     with store.snapshot() as moment:
-        return moment.aged("S", before_ms, after_seq, limit)
+        return moment.aged("S", before_ms, after, limit)
 
 
 @pytest.fixture
@@ -127,10 +128,47 @@ def receipt_of(rows):
 
 def test_old_instances_are_found_in_pages(old):
     first = aged(old, limit=3)
-    rest = aged(old, after_seq=first[-1].seq, limit=3)
+    rest = aged(old, after=first[-1], limit=3)
 
     assert [bson.decode(row.blob)["n"] for row in first + rest] == [0, 1, 2, 3, 4]
     assert [row.seq for row in first + rest] == sorted(row.seq for row in first + rest)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 7])
+def test_pages_end_anywhere_among_instances_of_one_moment(old, limit):
+    odd = [{}, {"timestamp": "soon"}, {"timestamp": [datetime(2023, 1, 1)]}, {"timestamp": [datetime(2053, 1, 1)]}]
+    with old.begin() as transaction:
+        transaction.insert_documents("S", [{"_id": f"x{at}", "contextData": odd[at]} for at in range(len(odd))])
+    rows = []
+    while page := aged(old, NOW_MS + 60_001, rows[-1] if rows else None, limit):
+        assert len(page) <= limit
+        rows += page
+    assert len(rows) == len({row.seq for row in rows}) == 7 + len(odd)
+
+
+@pytest.mark.adapters("mongodb")
+def test_finding_old_instances_reads_no_young_ones(old, monkeypatch):
+    """Else each transfer would read the whole window, which is most of what there is."""
+    with old.begin() as transaction:
+        young = {"contextData": {"timestamp": datetime(2053, 1, 1)}}
+        transaction.insert_documents("S", [{"_id": number, **young} for number in range(300)])
+    asked = []
+
+    class Recorder:
+        def __init__(self, documents):
+            self.find = lambda condition, **options: asked.append(condition) or documents.find(condition, **options)
+
+    monkeypatch.setattr("storage.bdtr.mongo_aged.raw", lambda documents: Recorder(raw(documents)))
+    first = aged(old, limit=3)
+    assert len(aged(old, after=first[-1], limit=3)) == 2
+
+    def n_read(condition):
+        find = {"find": "S", "filter": condition}
+        told = old._database.command({"explain": find, "verbosity": "executionStats"})["executionStats"]
+        return told["totalDocsExamined"]
+
+    spans = [condition for condition in asked if "$lt" in str(condition.get("contextData.timestamp"))]
+    assert [n_read(condition) for condition in spans] == [5, 0]
 
 
 @pytest.mark.parametrize("heard", [0, 3, 5, 7])
@@ -195,7 +233,7 @@ def test_instances_with_ids_of_any_kind_move(old):
     with old.begin() as transaction:
         transaction.insert_documents("S", [{"_id": id_, **context, "n": 10 + at} for at, id_ in enumerate(IDS)])
     rows = []
-    while page := aged(old, after_seq=rows[-1].seq if rows else 0, limit=2):
+    while page := aged(old, after=rows[-1] if rows else None, limit=2):
         rows += page
     assert sorted(bson.decode(row.blob)["n"] for row in rows) == [0, 1, 2, 3, 4, *range(10, 10 + len(IDS))]
     with old.snapshot() as moment:
