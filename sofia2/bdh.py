@@ -173,7 +173,7 @@ class History:
 
     def close(self) -> None:
         self.queries.close()
-        for store in self._stores.values():
+        for store in list(self._stores.values()):  # a late journal may still open one
             store.close()
 
 

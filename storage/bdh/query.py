@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import takewhile
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +18,6 @@ from sib.errors import (
     NotConfiguredError,
     QueryTimeoutError,
     SqlSyntaxError,
-    StoreUnavailableError,
     UnknownFieldError,
 )
 from sib.ontology import Ontology
@@ -34,6 +33,7 @@ from storage.bdh.engine import TOO_LONG, open_engine, translated
 from storage.bdh.files import HistoryFiles
 from storage.bdh.fitting import to_table
 from storage.bdh.intervals import EVER, Intervals
+from storage.bdh.journal import JournalOnly, Journals, StoreOf
 from storage.bdh.pruning import days_needed
 from storage.bdh.scan import literal, quote, scan
 from storage.bdh.sql import FIRST_SOURCE, WRITE, Scope, Source, Statement, read_statement
@@ -61,7 +61,6 @@ _READS = {
 
 Result = TypeVar("Result")
 Lookup = Callable[[str], Ontology]
-StoreOf = Callable[[str], TransferStore | None]
 
 
 class HistoryQueries:
@@ -92,12 +91,14 @@ class HistoryQueries:
         self._lookup = lookup
         self._store_of = store_of
         self._schemas: dict[str, pa.Schema] = {}
+        self._journals = Journals(store_of)
         self._deadlines = Deadlines()
         self._statements: dict[tuple[str, Scope], Statement] = {}
         self._database = open_engine(files, memory_bytes, threads)
 
     def close(self) -> None:
         """End all queries."""
+        self._journals.close()
         self._database.close()
 
     def run(
@@ -322,13 +323,10 @@ class HistoryQueries:
         return f"SELECT * FROM ({select}) WHERE {time_} <= TIMESTAMP '{moment}'"
 
     def _store(self, source: Source) -> TransferStore | None:
-        """The BDTR of a source. One that is down does not hold up who asks for history alone."""
-        try:
-            return self._store_of(source.ontology.name)
-        except StoreUnavailableError:
-            if source.scope is Scope.HISTORY:
-                return None
-            raise
+        """The BDTR of a source. Who asks for history alone does not wait for it."""
+        if source.scope is Scope.HISTORY:
+            return cast(TransferStore, JournalOnly(self._journals))
+        return self._store_of(source.ontology.name)
 
     def _named(self) -> HistoryManifest:
         if self._manifest is None:
