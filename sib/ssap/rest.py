@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from sib.errors import (
+    AuthenticationError,
     LimitError,
     MalformedMessageError,
     NotFoundError,
@@ -100,6 +101,7 @@ def read_call(method: str, tail: str, query_string: bytes, body: bytes) -> RestC
         body: The whole body.
 
     Raises:
+        AuthenticationError: A part is missing, and so is the session key.
         MalformedMessageError: A part is missing or cannot be read. Nothing was done.
         LimitError, UnsupportedError: Too many instances, or a verb that this path does not take.
     """
@@ -178,7 +180,7 @@ def _read_post(query_string: bytes, body: bytes) -> RestCall:
     elif data.__class__ is list:
         return _resource_call(MessageType.INSERT, resource, _insert_many(data))
     if data is None:
-        raise MalformedMessageError("data is missing: send the instance as JSON text (or join, or leave)")
+        raise _missing("data is missing: send the instance as JSON text (or join, or leave)", get("sessionKey"))
     return _resource_call(MessageType.INSERT, resource, Insert(instance_text(data), None, QueryType.NATIVE))
 
 
@@ -186,7 +188,7 @@ def _read_put(query_string: bytes, body: bytes) -> RestCall:
     resource = _resource(body)
     data = replacement_text(resource.get("data"))
     if data is None:
-        raise MalformedMessageError("data is missing: send the whole new instance with its _id")
+        raise _missing("data is missing: send the whole new instance with its _id", resource.get("sessionKey"))
     criterion = by_id(id_in(data))
     return _resource_call(MessageType.UPDATE, resource, Update(data, criterion, QueryType.NATIVE))
 
@@ -266,7 +268,9 @@ def _read_command(parameters: dict[str, str], body: bytes) -> RestCall:
 def _read_subscribe_command(parameters: dict[str, str], body: bytes) -> RestCall:
     get = parameters.get
     operation = SubscribeCommand(get("$thinkp"), get("$kp"), get("$token"), get("$type"))
-    return _parameter_call(MessageType.SUBSCRIBECOMMAND, parameters, operation, _needed(parameters, "$endpoint"))
+    return _parameter_call(
+        MessageType.SUBSCRIBECOMMAND, parameters, operation, _needed(parameters, "$endpoint", with_session=False)
+    )
 
 
 _RESOURCE_VERBS: Final = {"GET": _read_get, "POST": _read_post, "PUT": _read_put, "DELETE": _read_delete}
@@ -353,11 +357,18 @@ def _arguments(text: str | None) -> dict[str, str] | None:
     return params_of({name.strip(): value.strip() for name, _, value in pairs})
 
 
-def _needed(parameters: dict[str, str], name: str, *, may_be_empty: bool = False) -> str:
+def _needed(parameters: dict[str, str], name: str, *, may_be_empty: bool = False, with_session: bool = True) -> str:
     value = parameters.get(name.lower())
     if value is None or not (value or may_be_empty):
-        raise MalformedMessageError(f"The parameter {name} is missing")
+        raise _missing(f"The parameter {name} is missing", parameters.get("$sessionkey") or not with_session)
     return value
+
+
+def _missing(message: str, session_key: object) -> SibError:
+    """What is wrong with a request that lacks a part: one without a session is 401 first, as it is with the part."""
+    if session_key:
+        return MalformedMessageError(message)
+    return AuthenticationError("the request has no session key: JOIN first")
 
 
 def _insert_many(items: list[Any]) -> InsertMany:

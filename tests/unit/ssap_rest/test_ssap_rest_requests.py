@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sib.errors import LimitError, MalformedMessageError, SibError, UnsupportedError
+from sib.errors import AuthenticationError, LimitError, MalformedMessageError, SibError, UnsupportedError
 from sib.ssap.messages import Dialect, MessageType, QueryType
 from sib.ssap.operations import (
     Command,
@@ -273,7 +273,7 @@ class TestQuery:
         call("GET", text)
         for method in ("PUT", "DELETE"):
             with pytest.raises(MalformedMessageError):
-                call(method, "", "", {"data": piece * 500_000})
+                call(method, "", "", {"sessionKey": "k", "data": piece * 500_000})
 
 
 class TestSubPaths:
@@ -298,7 +298,26 @@ class TestSubPaths:
     @pytest.mark.parametrize("query", ["$query=x", "$query=x&$endpoint=", "$endpoint=http://h/"])
     def test_subscribe_needs_query_and_endpoint(self, query):
         with pytest.raises(MalformedMessageError, match="missing"):
-            call("GET", "subscribe", query)
+            call("GET", "subscribe", f"$sessionKey=k&{query}")
+
+    @pytest.mark.parametrize(
+        ("method", "tail", "query", "body"),
+        [
+            ("GET", "", "", b""),
+            ("GET", "", "$sessionKey=&$ontology=O", b""),
+            ("GET", "subscribe", "$query=x", b""),
+            ("GET", "unsubscribe", "", b""),
+            ("POST", "", "", {"ontology": "O"}),
+            ("PUT", "", "", {"ontology": "O", "data": "{}"}),
+        ],
+    )
+    def test_without_a_session_a_missing_part_is_not_what_is_told(self, method, tail, query, body):
+        with pytest.raises(AuthenticationError, match="no session key"):
+            call(method, tail, query, body)
+
+    def test_a_device_with_a_token_needs_no_session_to_be_told_what_is_missing(self):
+        with pytest.raises(MalformedMessageError, match="endpoint is missing"):
+            call("GET", "subscribe_command", "$token=t")
 
     @pytest.mark.parametrize("refresh", ["x", "-1", "99999999999"])
     def test_subscribe_with_a_bad_refresh_time(self, refresh):
