@@ -22,7 +22,7 @@ from sib.ontology import Ontology
 from sib.query.budget import Budget
 from storage.bdc.bdc import utc_now
 from storage.bdtr.identity import object_id
-from storage.bdtr.model import DuplicatesInBatchError, WriteResult
+from storage.bdtr.model import UNKNOWN_CAUSE, Cause, DuplicatesInBatchError, WriteResult
 
 if TYPE_CHECKING:
     from storage.bdtr.mongo_transaction import MongoTransaction
@@ -226,6 +226,8 @@ class Work:
         command = bson.decode(self.batch.data[position])
         update = command["update"]
         is_replacement = "replacement" in command
+        context = self.partition.context(self.batch.session_keys[position])[1]
+        transaction.cause = Cause(self._now_ms, context.get("session_key") or "")
         if is_replacement:
             update = ontology.read(command["replacement"])
         result = transaction.update(
@@ -249,7 +251,7 @@ class Work:
         else:
             first_seq = transaction.seq - len(result.documents) + 1
             for seq, document in enumerate(result.documents, first_seq):
-                self._changed_one(seq, name, document)
+                self._changed_one(seq, name, document, transaction.cause)
         return list(result.ids)
 
     def _stamp(self, transaction: Transaction, position: int, name: str, result: WriteResult) -> None:
@@ -283,9 +285,9 @@ class Work:
         if self.changes is not None:
             self.changes.append(Changed(transaction.seq - len(docs) + 1, name, docs, whole))
 
-    def _changed_one(self, seq: int, name: str, document: dict[str, Any]) -> None:
+    def _changed_one(self, seq: int, name: str, document: dict[str, Any], cause: Cause) -> None:
         if self.changes is not None:
-            self.changes.append(change_of(seq, name, document))
+            self.changes.append(change_of(seq, name, document, cause))
 
 
 def _unexpected(ontology: str, error: Exception) -> SibError:
@@ -294,10 +296,10 @@ def _unexpected(ontology: str, error: Exception) -> SibError:
     return SibError("the platform failed at this write; its log says why")
 
 
-def change_of(seq: int, name: str, document: dict[str, Any]) -> Changed:
+def change_of(seq: int, name: str, document: dict[str, Any], cause: Cause = UNKNOWN_CAUSE) -> Changed:
     """One whole document as the feed takes it."""
     instance = {key: value for key, value in document.items() if key not in ("_id", "contextData")}
-    return Changed(seq, name, (instance,), lambda _: document)
+    return Changed(seq, name, (instance,), lambda _: document, cause)
 
 
 def nothing(_: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sib.ssap.messages import Dialect
 from sib.ssap.printing import print_legacy, print_one
 from sib.subscriptions import SubscriptionIndex
 from storage.bdc.records import SubscriptionRecord
+from storage.bdtr.model import UNKNOWN_CAUSE, Cause
 
 _NAIVE = json_util.JSONOptions(tz_aware=False)
 
@@ -40,11 +41,15 @@ class Indication(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One changed instance for a watcher: its change number and the whole document as BSON."""
+    """One changed instance for a watcher: its change number and the whole document as BSON.
+
+    ``cause``: when and by whose session it was modified; of an inserted one the contextData says so.
+    """
 
     seq: int
     ontology: str
     document: bytes
+    cause: Cause = UNKNOWN_CAUSE
 
 
 class Announcement(NamedTuple):
@@ -78,6 +83,7 @@ class Changed(NamedTuple):
     ontology: str
     instances: Sequence[dict[str, Any] | None]
     whole: Callable[[int], dict[str, Any]]
+    cause: Cause = UNKNOWN_CAUSE
 
 
 @dataclass(slots=True)
@@ -245,7 +251,7 @@ class Feed:
 
 def _events(changes: Iterable[Changed], ontologies: frozenset[str]) -> list[Event]:
     return [
-        Event(changed.first_seq + position, changed.ontology, bson.encode(changed.whole(position)))
+        Event(changed.first_seq + position, changed.ontology, bson.encode(changed.whole(position)), changed.cause)
         for changed in changes
         if changed.ontology in ontologies
         for position in range(len(changed.instances))

@@ -239,7 +239,7 @@ class OntologyPartition:
             return None
         changes = list(self._store.changes(max(consumer.acked, received or 0), CATCH_UP_CHANGES_MAX))
         pages = [
-            (change.seq, change_of(change.seq, change.collection, change.document))
+            (change.seq, change_of(change.seq, change.collection, change.document, change.cause))
             for change in changes
             if change.document
         ]

@@ -242,40 +242,44 @@ class CepShard:
 
     def _run(self, partition: str, events: Sequence[Event]) -> None:
         assert self._deployment is not None
-        hops, incoming = self._incoming(events)
+        incoming = self._incoming(events)
         now_ms = time.time_ns() // 1_000_000 if self._is_live else None
         outputs = self._deployment.engine.send_batch(incoming, source=partition, now_ms=now_ms)
         self._counts["events"] += len(incoming)
-        self._deliver(outputs, hops)
+        self._deliver(outputs)
 
-    def _incoming(self, events: Sequence[Event]) -> tuple[int, list[IncomingEvent]]:
+    def _incoming(self, events: Sequence[Event]) -> list[IncomingEvent]:
         assert self._deployment is not None
         incoming: list[IncomingEvent] = []
-        hops_max = 0
         for event in events:
             definitions = self._deployment.events.get(event.ontology)
             if not definitions:
                 continue
             document = bson.decode(event.document)
-            hops = hops_of(document.get("contextData", {}).get("session_key"))
+            context = document.get("contextData", {})
+            hops = hops_of(event.cause.by or context.get("session_key"))
             if hops >= HOPS_MAX:
                 self._counts["circles"] += 1
                 log.error("rules that feed each other through %s: %d hops, the event is left out", event.ontology, hops)
                 continue
-            hops_max = max(hops_max, hops)
-            inserted_ms = milliseconds(document.get("contextData", {}).get("timestamp")) or 0
-            incoming += [definition.event(document, inserted_ms) for definition in definitions]
-        return hops_max + 1, incoming
+            stored_ms = event.cause.at_ms or milliseconds(context.get("timestamp")) or 0
+            for definition in definitions:
+                made = definition.event(document, stored_ms)
+                self._deployment.hops.note(made[0], made[1], hops)
+                incoming.append(made)
+        return incoming
 
-    def _deliver(self, outputs: Sequence[Output], hops: int) -> None:
+    def _deliver(self, outputs: Sequence[Output]) -> None:
         assert self._deployment is not None
-        rules = self._deployment.rules
+        rules, hops = self._deployment.rules, self._deployment.hops
         self._recent += outputs
         if self._repeated:
             outputs = [output for output in outputs if output.alarm_id not in self._repeated]
         self._counts["outputs"] += len(outputs)
         self._delivery.put(
-            Delivered(output, rules[str(output.rule)].owner, hops) for output in outputs if str(output.rule) in rules
+            Delivered(output, rules[str(output.rule)].owner, hops.of(output))
+            for output in outputs
+            if str(output.rule) in rules
         )
 
     # ------------------------------------------------------------------ failures
@@ -331,7 +335,7 @@ class CepShard:
             has_room = self._delivery.outbox.has_room
             if self._is_live and not self._waiting and self._feed.is_caught_up and has_room:
                 try:
-                    self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS), 1)
+                    self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS))
                 except Exception as error:
                     await self._failed_over_time(error)
                     return

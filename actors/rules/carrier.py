@@ -8,7 +8,6 @@ with their record. So of an effect that was under way when the process died, onl
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from bson import json_util
 from actors.inside import Inside, Principal
 from actors.rules.fetch import Fetcher
 from actors.rules.mail import MailServer
-from actors.rules.touched import Touched
 from sib.access import Role
 from sib.errors import (
     AuthenticationError,
@@ -44,9 +42,6 @@ TOKEN_KNOWN_S = 5.0
 TOKENS_KNOWN_MAX = 1000
 
 
-_ONTOLOGY = re.compile(r"\s*(?:db\.(?P<native>[\w-]+)\.|(?:update|delete\s+from)\s+(?P<sql>[\w-]+))", re.IGNORECASE)
-
-
 @dataclass
 class Tools:
     """What all rules of an actor share."""
@@ -55,7 +50,6 @@ class Tools:
     bdc: Bdc
     fetch: Fetcher
     mail: Callable[[], MailServer]
-    touched: Touched
     now: Callable[[], datetime]
     queued: Callable[[], None]
     """Tells that the queue has something that is due."""
@@ -161,16 +155,13 @@ class Carrier:
 
     async def _update(self, trigger: Trigger, key: str, effect: Effect) -> None:
         fields = effect.fields
-        ontology = ontology_of(fields["query"], fields["ontology"])
-        async with self._tools.touched.writing(ontology):
-            ids = await self._tools.inside.update(
-                self._principal(trigger.hops + 1),
-                fields["query"],
-                ontology=fields["ontology"],
-                data=fields["data"],
-                query_type=query_type(fields["type"]),
-            )
-            self._tools.touched.note(ontology, ids, trigger.hops + 1)
+        await self._tools.inside.update(
+            self._principal(trigger.hops + 1),
+            fields["query"],
+            ontology=fields["ontology"],
+            data=fields["data"],
+            query_type=query_type(fields["type"]),
+        )
 
     async def _delete(self, trigger: Trigger, key: str, effect: Effect) -> None:
         fields = effect.fields
@@ -297,12 +288,6 @@ def query_type(text: object) -> QueryType:
         return QueryType(str(text or "SQLLIKE").upper())
     except ValueError:
         raise MalformedMessageError(f"there is no query type {str(text)[:40]!r}") from None
-
-
-def ontology_of(query: str, ontology: str | None) -> str:
-    """The ontology that a statement changes, as far as can be seen without reading it as a whole."""
-    found = _ONTOLOGY.match(query)
-    return ontology or (found["native"] or found["sql"] if found else "") or ""
 
 
 def describe(effect: Effect) -> dict[str, Any]:

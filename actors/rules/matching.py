@@ -48,14 +48,14 @@ class Matcher:
             if rule.type is RuleType.CEP:
                 self.by_output[rule.cep.casefold()].append((rule, condition))
 
-    def triggers(self, event: Event, touched: Callable[[str, Any], int]) -> Iterator[Trigger]:
+    def triggers(self, event: Event) -> Iterator[Trigger]:
         """The runs that one changed instance asks for."""
         entries = self.by_ontology.get(event.ontology)
         if not entries:
             return
         document = bson.decode(event.document)
         id_, context = document.get("_id"), document.get("contextData") or {}
-        hops = max(hops_of(context.get("session_key")), touched(event.ontology, id_))
+        hops = hops_of(event.cause.by or context.get("session_key"))
         stamp = context.get("timestamp")
         ts_ms = int((stamp - _EPOCH).total_seconds() * 1000) if isinstance(stamp, datetime) else 0
         moment_s = int.from_bytes(id_.binary[:4], "big") if isinstance(id_, bson.ObjectId) else ts_ms // 1000

@@ -28,7 +28,6 @@ from actors.rules.lane import Lane, rehearse
 from actors.rules.mail import MailServer
 from actors.rules.matching import Matcher, branch_of
 from actors.rules.rights import Judge
-from actors.rules.touched import Touched
 from actors.sandbox import selftest
 from actors.sandbox.errors import SandboxStartError
 from actors.sandbox.limits import Limits
@@ -72,7 +71,7 @@ class RuleRunner:
         self._quotas: dict[str, Quota] = {}
         self._matcher = Matcher((), {})
         self._clock = Clock(self._bdc, utc_now, self._put, self._is_ours)
-        self._tools = Tools(self._inside, self._bdc, self._fetch, self._mail, Touched(), utc_now, self._clock.poke)
+        self._tools = Tools(self._inside, self._bdc, self._fetch, self._mail, utc_now, self._clock.poke)
         self._feed = Watcher(name, config.topology, self._take, lambda: self._waiting)
         self._pool: WarmPool | None = None
         self._refusal = "the sandbox is being tested"
@@ -190,8 +189,7 @@ class RuleRunner:
 
     async def _take(self, partition: str, events: list[Event]) -> Awaitable[None] | None:
         matcher = self._matcher
-        await self._tools.touched.settled({event.ontology for event in events})
-        triggers = [trigger for event in events for trigger in matcher.triggers(event, self._tools.touched.take)]
+        triggers = [trigger for event in events for trigger in matcher.triggers(event)]
         return self._put_all(triggers)
 
     async def cep_events(self, batch: Sequence[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from sib.cep.build import Builder, Built
 from sib.cep.lanes import Timing
 from sib.cep.language import ast
 from sib.cep.language.durations import parse_duration_ms
-from sib.cep.operators.base import Out
+from sib.cep.operators.base import BY_TIME, Out
 from sib.cep.output import Output, Repeats, within_64_bits
 from sib.cep.rates import Dedupe, Rate, Told
 from sib.cep.scope import Bound, Scope
@@ -117,7 +117,8 @@ class CompiledRule:
         """The output of an operator's tuple."""
         ts, row = out[0], out[3]
         data = within_64_bits(self.data(row))
-        return Output(self.label, self.target, ts, data, self.identity, self.repeats.number(ts, row))
+        number, is_timed = self.repeats.number(ts, row), out[1] == BY_TIME
+        return Output(self.label, self.target, ts, data, self.identity, number, is_timed=is_timed)
 
     def late_output(self, stream: str, event: Event) -> Output:
         """The output for a late event (``late='side'``)."""

@@ -9,6 +9,7 @@ from typing import Any
 from sib.cep import Engine, Problem, Rule, check, compile_rules, parse_rules
 from sib.cep.errors import CepSyntaxError
 from sib.cep.events import EventDefinition, rule_of_boxes
+from sib.cep.hops import Hops
 from sib.cep.lanes import Timing
 from sib.cep.tables import Row
 from sib.errors import SibError
@@ -109,6 +110,7 @@ class Deployment:
     """Rules that start empty."""
     sources: Any = None
     """What it was made of, to see whether anything changed."""
+    hops: Hops = field(default_factory=lambda: Hops(()))
 
 
 def deploy(
@@ -248,7 +250,7 @@ def _compile(
                 del parsed[name], deployment.rules[name]
     if snapshot is not None:
         deployment.fresh = engine.restore(snapshot)
-    deployment.engine = engine
+    deployment.engine, deployment.hops = engine, Hops(engine.rules)
 
 
 def _guilty(deployment: Deployment, parsed: Mapping[str, Rule], error: CepSyntaxError) -> list[str]:

@@ -20,16 +20,25 @@ class Output:
     """One output event: the rule's label, the stream it goes into, its event time and its data.
 
     ``alarm_id`` is the same whenever the same events lead to the same output, so that a replay after a crash doubles
-    nothing: it is made of rule, version, time, data, and the number among equal outputs of that time.
+    nothing: it is made of rule, version, time, data, and the number among equal outputs of that time. ``is_timed``: made by
+    the passing of time, not by an event.
     """
 
-    __slots__ = ("data", "identity", "repeat", "rule", "stream", "ts_ms")
+    __slots__ = ("data", "identity", "is_timed", "repeat", "rule", "stream", "ts_ms")
 
     def __init__(
-        self, rule: str | int, stream: str, ts_ms: int, data: dict[str, Any], identity: tuple[str, int], repeat: int
+        self,
+        rule: str | int,
+        stream: str,
+        ts_ms: int,
+        data: dict[str, Any],
+        identity: tuple[str, int],
+        repeat: int,
+        *,
+        is_timed: bool = False,
     ) -> None:
         self.rule, self.stream, self.ts_ms, self.data = rule, stream, ts_ms, data
-        self.identity, self.repeat = identity, repeat
+        self.identity, self.repeat, self.is_timed = identity, repeat, is_timed
 
     @property
     def alarm_id(self) -> str:

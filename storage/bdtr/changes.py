@@ -9,7 +9,7 @@ import bson
 from sqlalchemy import Connection, delete, func, select
 
 from storage.bdtr import schema
-from storage.bdtr.model import Change, ChangeKind
+from storage.bdtr.model import Cause, Change, ChangeKind
 from storage.bdtr.rewriting import KIND_UPDATE
 
 BLOCKS_PER_STATEMENT = 200
@@ -33,10 +33,11 @@ def _logged(connection: Connection, names: dict[int, str], after_seq: int, limit
     found = connection.execute(select(log).where(log.c.seq > after_seq).order_by(log.c.seq).limit(limit))
     changes = []
     for row in found:
-        id_ = bson.decode(row.doc_id)[""]
+        noted = bson.decode(row.doc_id)
+        cause = Cause(int(noted.get("t", 0)), noted.get("by", ""))
         kind = ChangeKind.UPDATE if row.kind == KIND_UPDATE else ChangeKind.DELETE
         document = None if row.doc is None else bson.decode(row.doc)
-        changes.append(Change(row.seq, kind, names[row.collection_id], document, id_))
+        changes.append(Change(row.seq, kind, names[row.collection_id], document, noted[""], cause))
     return changes
 
 

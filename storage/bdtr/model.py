@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import bson
 
@@ -85,15 +85,29 @@ def heard_by_all(positions: Mapping[str, int], seq: int) -> int:
     return max(min(positions.values(), default=seq), seq - CHANGES_KEPT_MAX)
 
 
+class Cause(NamedTuple):
+    """When something was changed (ms since 1970), and the ``session_key`` of who did it; empty when it is not known."""
+
+    at_ms: int = 0
+    by: str = ""
+
+
+UNKNOWN_CAUSE = Cause()
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One numbered change of a partition. An insert carries the document as it is now, a delete carries none."""
+    """One numbered change of a partition. An insert carries the document as it is now, a delete carries none.
+
+    The contextData of an instance says who inserted it; ``cause`` is known of updates.
+    """
 
     seq: int
     kind: ChangeKind
     collection: str
     document: dict[str, Any] | None
     id: Any
+    cause: Cause = UNKNOWN_CAUSE
 
 
 @dataclass(slots=True)

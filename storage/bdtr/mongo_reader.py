@@ -24,7 +24,7 @@ from storage.bdtr import mongo_checks as checks
 from storage.bdtr.capabilities import MONGODB, Capability
 from storage.bdtr.catalogue import spec_from_json
 from storage.bdtr.identity import object_id
-from storage.bdtr.model import DISTINCT_MAX, Change, ChangeKind, IndexSpec, heard_by_all
+from storage.bdtr.model import DISTINCT_MAX, Cause, Change, ChangeKind, IndexSpec, heard_by_all
 from storage.bdtr.mongo_client import Client, mongo_errors
 from storage.bdtr.mongo_moving import MongoSnapshot
 from storage.bdtr.mongo_session import Documents
@@ -406,7 +406,8 @@ class MongoReader:
             document = row.get("d")
             if document is None and kind == ChangeKind.UPDATE:  # too large to be noted twice
                 document = self._database[name].find_one({"_id": row["id"]})
-            return [Change(seq, kind, name, document, row["id"])]
+            cause = Cause(int(row.get("t", 0)), row.get("by", ""))
+            return [Change(seq, kind, name, document, row["id"], cause)]
         skipped = max(0, after_seq + 1 - seq)
         if skipped >= row["n"]:
             return []

@@ -29,7 +29,7 @@ from sib.query.values import hashable
 from storage.bdtr.assembly import assemble, encode_document
 from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
 from storage.bdtr.indexes import with_context
-from storage.bdtr.model import DOCUMENTS_KEPT_MAX, IndexSpec, WriteResult
+from storage.bdtr.model import DOCUMENTS_KEPT_MAX, UNKNOWN_CAUSE, IndexSpec, WriteResult
 from storage.bdtr.mongo_client import mongo_errors
 from storage.bdtr.mongo_reader import KIND_DELETE, KIND_UPDATE
 from storage.bdtr.mongo_session import Documents, put
@@ -58,6 +58,8 @@ class MongoTransaction:
         self._clock = clock
         self._log: list[Document] = []
         self._notes: list[Any] = []
+        self.cause = UNKNOWN_CAUSE
+        """Noted with the updates that follow."""
         self.seq = 0
         self.last_id = 0
 
@@ -340,6 +342,7 @@ class MongoTransaction:
         for id_, blob in changes:
             self.seq += 1
             row: Document = {"_id": Int64(self.seq), "k": KIND_UPDATE, "c": collection, "id": id_}
+            row |= {"t": Int64(self.cause.at_ms), "by": self.cause.by}
             if len(blob) <= LOGGED_BYTES_MAX:
                 row["d"] = RawBSONDocument(blob)
             self._log.append(row)

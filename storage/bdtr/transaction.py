@@ -25,7 +25,7 @@ from storage.bdtr.failures import store_errors
 from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
 from storage.bdtr.keys import key_of
 from storage.bdtr.maintenance import IndexWriter
-from storage.bdtr.model import DuplicatesInBatchError, WriteResult
+from storage.bdtr.model import UNKNOWN_CAUSE, DuplicatesInBatchError, WriteResult
 from storage.bdtr.moving import Moving
 from storage.bdtr.rewriting import Deletion, Rewriting, UpdateCommand
 from storage.bdtr.search import Searcher
@@ -60,6 +60,8 @@ class Transaction:
         self._start = state.seq, state.last_id
         self._counts: dict[str, int] = {}
         self._indexes = IndexWriter(state)
+        self.cause = UNKNOWN_CAUSE
+        """Noted with the updates that follow."""
 
     # ------------------------------------------------------------------ begin and end
 
@@ -387,11 +389,11 @@ class Transaction:
 
     def log_changes(self, info: CollectionInfo, kind: int, changes: Sequence[tuple[Any, bytes | None]]) -> None:
         """Gives numbers to updates or deletes: (id, encoded document or None)."""
-        state = self._state
+        state, cause = self._state, {"t": self.cause.at_ms, "by": self.cause.by}
         rows = []
         for id_, blob in changes:
             state.seq += 1
-            rows.append((state.seq, kind, info.id, bson.encode({"": id_}), blob))
+            rows.append((state.seq, kind, info.id, bson.encode({"": id_, **cause}), blob))
         state.dialect.insert(self._connection, schema.change_log, rows)
 
     def count_deleted(self, info: CollectionInfo, n_documents: int) -> None:

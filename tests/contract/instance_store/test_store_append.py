@@ -8,7 +8,7 @@ import pytest
 
 from sib.errors import DuplicateKeyError, StoreError
 from storage.bdtr.identity import number_of, object_id
-from storage.bdtr.model import ChangeKind, DuplicatesInBatchError, IndexSpec, context_head
+from storage.bdtr.model import Cause, ChangeKind, DuplicatesInBatchError, IndexSpec, context_head
 from storage.open import open_bdtr
 
 CONTEXT = {"session_key": "k", "user": "u", "kp": "KP", "kp_instancia": "i", "timezoneId": "UTC"}
@@ -172,6 +172,16 @@ def test_changes_come_in_the_order_of_their_numbers_over_all_collections(store):
     ]
     assert changes[2].document["Sensor"]["measure"] == 9
     assert changes[3].document is None
+
+
+def test_an_update_is_noted_with_its_cause(store):
+    append(store, sensors("a"))
+    change = {"$inc": {"Sensor.measure": 1}}
+    with store.begin() as transaction:
+        transaction.update("S", {}, change, multi=True, now=datetime(2026, 1, 1))
+        transaction.cause = Cause(1_700_000_000_123, "rule:x:3")
+        transaction.update("S", {}, change, multi=True, now=datetime(2026, 1, 1))
+    assert [change.cause for change in store.changes(0, 10)] == [(0, ""), (0, ""), (1_700_000_000_123, "rule:x:3")]
 
 
 def test_an_update_that_changes_nothing_is_a_change_only_for_who_asks(store):

@@ -5,8 +5,11 @@ import asyncio
 import pytest
 
 from actors.cep import delivery, outbox, shard
+from actors.inside import Principal
 from sib.errors import MalformedMessageError
-from tests.integration.cep.cep_platform import Hearer, cep_rule
+from sib.rules.trigger import made_by
+from sib.ssap.messages import QueryType
+from tests.integration.cep.cep_platform import SOFIA, Hearer, cep_rule
 from tests.integration.local_actors import LocalRef
 
 COPY = cep_rule("copy", "EIN[IN__N >= 0]", "IN__N as n", "Copied")
@@ -87,6 +90,44 @@ async def test_an_output_that_is_refused_for_good_is_in_the_process_log_and_the_
     assert record.details["data"] == {"n": 2}
     assert "not this one" in record.summary
     assert platform.shard._delivery.counts["refused"] == 1
+
+
+async def test_a_modified_instance_is_an_event_of_the_time_of_its_modification(platform):
+    await platform.start(COPY)
+    await platform.send("In", {"n": 1})
+    await platform.send("In", {"n": 5})
+    await platform.devices.update(SOFIA, 'db.In.update({"n": 1}, {"$set": {"n": 2}})', query_type=QueryType.NATIVE)
+    await platform.until(lambda: platform.runner.numbers("Copied") == [1, 5, 2])
+    first, second, third = (output["ts"] for output in platform.runner.heard)
+    assert first <= second <= third
+
+
+@pytest.mark.parametrize("is_in_log", [False, True], ids=["live", "from the log"])
+async def test_what_rules_modify_again_and_again_is_left_out_after_eight(platform, is_in_log):
+    """A script modifies the instance for each output: its session says how many rules have been at work."""
+    await platform.start(COPY)
+    if is_in_log:
+        platform.die()
+    await platform.send("In", {"n": 0})
+    for hops in (3, 8):
+        who = Principal("sofia", session_key=made_by("script", hops))
+        await platform.devices.update(who, 'db.In.update({}, {"$inc": {"n": 1}})', query_type=QueryType.NATIVE)
+    if is_in_log:
+        await platform.start()
+    await platform.until(lambda: platform.shard._counts["circles"] == 1)
+    await platform.until(lambda: len(platform.runner.heard) == 2)
+    assert [output["hops"] for output in platform.runner.heard] == [1, 4]
+
+
+async def test_hops_are_those_of_the_event_that_made_the_output(platform):
+    other = cep_rule("other", "EOTHER[OTHER__N >= 0]", "OTHER__N as n", "Copied")
+    await platform.start(COPY, other)
+    platform.die()
+    await platform.send("In", {"n": 1}, who=Principal("sofia", session_key=made_by("x", 6)))
+    await platform.send("Other", {"n": 2})
+    await platform.start()
+    await platform.until(lambda: len(platform.runner.heard) == 2)
+    assert {output["data"]["n"]: output["hops"] for output in platform.runner.heard} == {1: 7, 2: 1}
 
 
 async def test_outputs_wait_for_a_gateway_that_is_away(platform):

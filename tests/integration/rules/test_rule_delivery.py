@@ -109,6 +109,24 @@ async def test_a_rule_that_modifies_what_triggers_it_stops_after_eight(platform)
     assert await platform.rows("In") == [{"n": 8}]
 
 
+async def test_a_rule_that_modifies_what_triggers_it_stops_after_eight_also_when_its_runner_dies(platform):
+    """The changes come from the log then, and nothing in the runner's memory says who made them."""
+    await platform.rules(a_rule(then='sofia.update(\'db.In.update({}, {"$inc": {"n": 1}})\')'))
+    await platform.start()
+    await platform.send("In", {"n": 0})
+    for least in (2, 5):
+        await platform.until(lambda least=least: has_reached(platform, least))
+        await platform.die()
+        await platform.start()
+    await platform.until_idle()
+    (row,) = await platform.rows("In")
+    assert 8 <= row["n"] <= 10, "a run under way in a crash may be made again"
+
+
+async def has_reached(platform, least):
+    return (await platform.rows("In"))[0]["n"] >= least
+
+
 async def test_quotas(platform, monkeypatch):
     monkeypatch.setattr(lane_module, "RETRY_S", (0.01, 0.01))
     with platform.bdc.change() as configuration:
