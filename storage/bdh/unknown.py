@@ -245,7 +245,7 @@ class UnknownFiles:
             return
         needed = intervals.EVER if day == layout.NO_DAY else intervals.of_day(day)
         with self._store.snapshot() as snapshot:
-            remaining = iter(snapshot.find(self._ontology, filter_of(needed)))
+            remaining = iter(snapshot.find(self._ontology, filter_of(snapshot, self._ontology, needed)))
             while batch := [{ID: document[ID]} for document in islice(remaining, DOCUMENTS_AT_ONCE)]:
                 yield ids_of(to_table(batch, _ONLY_IDS))
 

@@ -20,7 +20,7 @@ from storage.bdc.records import HistoryFileRecord
 from storage.bdh import intervals
 from storage.bdh.intervals import Intervals
 from storage.bdh.transfer import TransferStore, record_of
-from storage.bdtr.transfers import State
+from storage.bdtr.transfers import Snapshot, State
 
 DOCUMENTS_MAX = 1_000_000
 """Instances of the real-time database that a joined query reads into memory."""
@@ -72,7 +72,9 @@ def open_view(
                 records = (record_of(ontology, file) for row in done for file in row.files)
                 known += [record for record in records if record.key not in keys]
             if take is not None:
-                for documents in _batches(snapshot.find(ontology, filter_of(needed), budget=budget)):
+                for documents in _batches(
+                    snapshot.find(ontology, filter_of(snapshot, ontology, needed), budget=budget)
+                ):
                     take(documents)
     except StoreUnavailableError:
         if take is not None:
@@ -119,10 +121,11 @@ def _last_day(needed: Intervals) -> date | None:
     return needed[-1][1].date() if needed and needed[-1][1] < datetime.max else None
 
 
-def filter_of(needed: Intervals) -> Mapping[str, Any]:
-    """A filter for the BDTR that keeps at least what is needed; instances without a time are needed only for EVER."""
-    if needed == intervals.EVER:
-        return {}
+def filter_of(snapshot: Snapshot, ontology: str, needed: Intervals) -> Mapping[str, Any]:
+    """A filter for the BDTR that keeps at least what is needed.
+
+    An instance without ``contextData.timestamp`` may be of any day (see ``layout.day_of``), so it is kept, too.
+    """
     if not needed:
         return {"_id": {"$in": []}}
     start, end = needed[0][0], needed[-1][1]
@@ -131,4 +134,4 @@ def filter_of(needed: Intervals) -> Mapping[str, Any]:
         bounds["$gte"] = start
     if end < datetime.max:
         bounds["$lte"] = end
-    return {"contextData.timestamp": bounds} if bounds else {}
+    return snapshot.inserted(ontology, bounds) if bounds else {}

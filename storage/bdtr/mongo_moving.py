@@ -25,6 +25,7 @@ from storage.bdtr.mongo_aged import AgedPage, key_of, raw
 from storage.bdtr.mongo_client import mongo_errors
 from storage.bdtr.mongo_session import Documents
 from storage.bdtr.moving import Aged, Key, digest_of
+from storage.bdtr.planner import TIME_PATH
 from storage.bdtr.transfers import PUBLISHED_KEPT_S, Committed, Receipt, State, TransferRow, with_stale
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 CHUNK_DOCUMENTS = 1_000
 
 _EPOCH = datetime(1970, 1, 1)
+OTHER_TYPES = ("double", "string", "object", "objectId", "bool", "int", "long", "decimal")
+"""Of values that are no dates, at the place of one."""
 
 
 def _id_of(key: Key, machine: bytes) -> Any:
@@ -82,6 +85,13 @@ class MongoSnapshot:
         """The instances with these keys, as far as they are there."""
         with mongo_errors():
             return _by_key(self._store.documents(collection), self._store.machine, seqs, self._session)
+
+    def inserted(self, collection: str, bounds: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The filter of the instances that were inserted between bounds (``$gte``, ``$lte``) or at an unknown time.
+
+        Each part of it can be found by the index of the time.
+        """
+        return {"$or": [{TIME_PATH: bounds}, {TIME_PATH: None}, {TIME_PATH: {"$type": list(OTHER_TYPES)}}]}
 
     def find(
         self, collection: str, filter_: Mapping[str, Any], *, budget: Budget | None = None, now: datetime | None = None

@@ -36,10 +36,11 @@ from sqlalchemy.dialects import mysql
 from sib.errors import NotFoundError
 from sib.query.budget import Budget
 from storage.bdtr import schema
-from storage.bdtr.catalogue import Catalogue
+from storage.bdtr.catalogue import TIME_OFF, Catalogue
 from storage.bdtr.dialects import Dialect
 from storage.bdtr.model import heard_by_all
 from storage.bdtr.moving import DIGEST_BYTES, Aged, Key, aged_documents
+from storage.bdtr.planner import TIME_PATH
 from storage.bdtr.schema import LongText, Name, Number
 from storage.bdtr.search import Searcher
 
@@ -231,6 +232,13 @@ class Snapshot:
         between = (docs.seq >= min(wanted), docs.seq <= max(wanted))
         rows = self._connection.execute(select(docs.seq, docs.doc).where(*between))
         return {seq: blob for seq, blob in rows.tuples() if seq in wanted}
+
+    def inserted(self, collection: str, bounds: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The filter of the instances that were inserted between bounds (``$gte``, ``$lte``) or at an unknown time."""
+        info = self._catalogue.get(collection)
+        if info is None or not info.flags & TIME_OFF:  # all times are known
+            return {TIME_PATH: bounds}
+        return {"$or": [{TIME_PATH: bounds}, {TIME_PATH: {"$not": {"$type": "date"}}}]}
 
     def find(
         self, collection: str, filter_: Mapping[str, Any], *, budget: Budget | None = None, now: datetime | None = None

@@ -11,6 +11,7 @@ from actors.processes.jobs import Jobs
 from actors.processes.runs import locks_folder
 from sib.access import Role
 from sib.errors import ConfigurationError, OntologyNotFoundError, StoreError, StoreUnavailableError
+from sib.ontology import compile_ontology
 from sib.ontology.templates import template
 from storage.bdc.bdc import open_bdc
 from storage.bdc.processes import ProcessKind, ProcessRecord
@@ -18,6 +19,7 @@ from storage.bdc.records import LogRecord, OntologyRecord, UserRecord
 from storage.bdh import parts
 from storage.bdh.files import open_files
 from storage.bdh.lock import TransferRunningError, transfer_lock
+from storage.bdh.query import HistoryQueries
 from storage.bdtr.model import IndexSpec, context_head
 from storage.open import open_bdtr
 
@@ -89,6 +91,17 @@ class Place:
             rows += parts.read_table(files, f"{name}/fecha={record.day}/{record.name}").to_pylist()
         return sorted(row["Sensor"]["measure"] for row in rows)
 
+    def sql(self, text):
+        with self.bdc.read() as configuration:
+            schemas = {record.name: record.schema_text for record in configuration.ontologies.all()}
+        ontologies = {name: compile_ontology(name, schema) for name, schema in schemas.items()}
+        files = open_files(self.config.bdh_url)
+        queries = HistoryQueries(files, self.bdc.history, ontologies.__getitem__, lambda name: self.partition)
+        try:
+            return queries.run(text).rows
+        finally:
+            queries.close()
+
     def close(self):
         self.partition.close()
         self.bdc.close()
@@ -128,6 +141,36 @@ def test_instances_with_ids_from_elsewhere_move_too(place):
     assert place.run(TRANSFER, "Foreign")["moved"] == 11
     assert place.real_time("Foreign") == []
     assert place.history("Foreign") == [float(n) for n in (*range(5), *range(10, 16))]
+
+
+@pytest.mark.parametrize("is_dated", [False, True])
+def test_instances_without_a_time_have_the_same_day_in_real_time_as_in_the_history(place, is_dated):
+    place.ontology("Odd")
+    at = place.now.replace(hour=10, minute=0, second=0) - 3 * DAY
+    generated = bson.ObjectId(int(at.replace(tzinfo=UTC).timestamp()).to_bytes(4, "big") + bytes(8))
+    later = bson.ObjectId(int((at + 2 * DAY).replace(tzinfo=UTC).timestamp()).to_bytes(4, "big") + bytes(8))
+    contexts = {"a": {"timestamp": at}, "b": {"timestamp": at + 2 * DAY}}
+    if not is_dated:
+        contexts |= {generated: {}, later: {"timestamp": None}, "c": {"timestamp": "yesterday"}, "d": {"timestamp": 5}}
+    documents = [{"_id": id_, "contextData": context, "Sensor": {}} for id_, context in contexts.items()]
+    with place.partition.begin() as transaction:
+        transaction.insert_documents("Odd", documents)
+
+    def found(condition):
+        return [id_ for (id_,) in place.sql(f"select _id from both.Odd where {condition} order by _id")]
+
+    day, next_day = at.date(), (at + DAY).date()
+    conditions = {
+        f"fecha = '{day}'": ["a"] if is_dated else [str(generated), "a"],
+        f"fecha >= '{next_day}'": ["b"] if is_dated else [str(later), "b"],
+        "fecha < '2000-01-01'": [] if is_dated else ["c", "d"],
+        f"contextData.timestamp < '{next_day}'": ["a"],
+        "true": ["a", "b"] if is_dated else sorted([str(generated), str(later), "a", "b", "c", "d"]),
+    }
+    assert {condition: found(condition) for condition in conditions} == conditions
+    place.run(TRANSFER, "Odd")
+    assert place.partition.count("Odd", {}) == 0
+    assert {condition: found(condition) for condition in conditions} == conditions
 
 
 def test_what_is_older_than_the_window_is_deleted(place):
@@ -229,7 +272,7 @@ def test_files_that_an_older_bdc_does_not_know_are_kept_told_of_and_adopted(plac
     for numbers in (range(3), range(3, 6)):
         place.insert("Moved", numbers, 2 * DAY)
         place.run(TRANSFER, "Moved")
-    known, forgotten = place.bdc.history.files("Moved")
+    _, forgotten = place.bdc.history.files("Moved")
     place.bdc.history.forget([forgotten])
     place.now += 60 * DAY
     counts = place.run(COMPACT)
