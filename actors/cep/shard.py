@@ -79,6 +79,8 @@ class CepShard:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._is_live = False
+        self._has_changed = False
+        """By time alone, since the state was kept last."""
         self._snapshot_at_s = self._snapshot_took_s = 0.0
         self._tables_at_s = 0.0
         self._counts = {"events": 0, "outputs": 0, "circles": 0, "snapshots": 0}
@@ -110,6 +112,7 @@ class CepShard:
                 await self._feed.is_watching()
                 async with self._turn:
                     self._is_live = True
+                    await self._begin()
             except SibError as error:
                 log.debug("not every partition answers: %s", error)
                 await asyncio.sleep(0.2)
@@ -144,8 +147,18 @@ class CepShard:
         for name, reason in deployment.broken.items():
             log.error("the CEP rule %s is not run: %s", name, reason)
         self._deployment = deployment
+        partition_of = self._config.topology.partition_of
+        deployment.engine.expect(sorted({partition_of(ontology) for ontology in deployment.events}))
         await self._read_tables()
+        await self._begin()
         self._feed.watch(deployment.events)
+
+    async def _begin(self) -> None:
+        """Rules that have not started do now, even if nothing comes; kept at once, as a later start would make other outputs."""
+        if self._is_live and self._deployment is not None and self._deployment.engine.begin(_wall_ms()):
+            self._has_changed = True
+            await self._take_snapshot()
+            self._snapshot_at_s = 0.0
 
     def _deploy(
         self,
@@ -206,7 +219,7 @@ class CepShard:
                 _, found, _ = await self._inside.core.queries.run("run", *arguments)
                 root = self._inside.core.catalog.ontology(name).root
                 rows = [_row(document, root) for document in orjson.loads(found or b"[]")]
-                deployment.engine.replace_table(name, rows)
+                self._has_changed |= deployment.engine.replace_table(name, rows)
             except SibError as error:
                 log.warning("the table %s of CEP rules stays as it is: %s", name, error.message)
 
@@ -243,7 +256,7 @@ class CepShard:
     def _run(self, partition: str, events: Sequence[Event]) -> None:
         assert self._deployment is not None
         incoming = self._incoming(events)
-        now_ms = time.time_ns() // 1_000_000 if self._is_live else None
+        now_ms = _clock_ms() if self._is_live else None
         outputs = self._deployment.engine.send_batch(incoming, source=partition, now_ms=now_ms)
         self._counts["events"] += len(incoming)
         self._deliver(outputs)
@@ -335,7 +348,9 @@ class CepShard:
             has_room = self._delivery.outbox.has_room
             if self._is_live and not self._waiting and self._feed.is_caught_up and has_room:
                 try:
-                    self._deliver(deployment.engine.tick(time.time_ns() // 1_000_000 - GRACE_MS))
+                    outputs = deployment.engine.tick(_wall_ms(), _clock_ms())
+                    self._deliver(outputs)
+                    self._has_changed |= bool(outputs)
                 except Exception as error:
                     await self._failed_over_time(error)
                     return
@@ -343,7 +358,7 @@ class CepShard:
                 await self._read_tables()
             pause_s = max(SNAPSHOT_S, SNAPSHOT_SHARE * self._snapshot_took_s)
             is_due = time.monotonic() - self._snapshot_at_s >= pause_s
-            if is_due and (self._unacknowledged or self._delivery.outbox.is_ahead_of_dump):
+            if is_due and (self._unacknowledged or self._has_changed or self._delivery.outbox.is_ahead_of_dump):
                 await self._take_snapshot()
 
     async def _take_snapshot(self) -> None:
@@ -365,6 +380,7 @@ class CepShard:
                 log.warning("the state of the CEP rules is kept later: %s", error.message)
                 self._unacknowledged = seen + self._unacknowledged
                 return
+        self._has_changed = False
         self._recent.clear()
         self._repeated.clear()
         self._patience.forget(self._positions)
@@ -402,6 +418,16 @@ class CepShard:
             "set_aside": self._patience.set_aside,
             **self._delivery.counts,
         }
+
+
+def _clock_ms() -> int:
+    """A clock that only goes forward: for how long an input has been silent."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def _wall_ms() -> int:
+    """The wall clock for the rules."""
+    return time.time_ns() // 1_000_000 - GRACE_MS
 
 
 def _row(document: dict[str, Any], root: str | None) -> Row:

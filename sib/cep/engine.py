@@ -85,8 +85,8 @@ class Engine:
 
         Args:
             events: (stream, event time in ms, attributes). A stream that no rule reads still moves the time.
-            source: The input (partition) they come from. The watermark waits for every input that was ever heard.
-            now_ms: The wall clock, for idle inputs; leave it out during a replay.
+            source: The input (partition) they come from. The watermark waits for every input that is expected or was heard.
+            now_ms: A clock that only goes forward, for the silence of inputs; leave it out during a replay.
 
         Returns:
             The outputs in order of time.
@@ -162,9 +162,19 @@ class Engine:
 
     # Time
 
-    def begin(self, ts_ms: int) -> None:
-        """Say when the rules start: absences are armed from here. Without it they start at the first event."""
-        self._start(ts_ms)
+    def expect(self, sources: Iterable[Any]) -> None:
+        """Say which inputs there are: the watermark waits also for those that never sent anything, until they are idle."""
+        for lane in self.lanes:
+            lane.lane.expect(list(sources))
+
+    def begin(self, ts_ms: int) -> bool:
+        """Say that rules which have not started start now: absences are armed from here. Whether any did.
+
+        Without it they start at the first event.
+        """
+        is_new = any(not rule.is_started for rule in self.rules)
+        self._start(max(ts_ms, *(lane.lane.watermark for lane in self.lanes)))
+        return is_new
 
     def advance(self, watermark_ms: int) -> list[Output]:
         """Say that no event before this time will come any more; outputs that waited for that."""
@@ -174,9 +184,15 @@ class Engine:
         """As :meth:`advance`, without making outputs."""
         return self._run(lambda lane: lane.advance(watermark_ms))
 
-    def tick(self, now_ms: int) -> list[Output]:
-        """Tell the wall clock: inputs that were silent for their ``idle`` follow it. Not during a replay."""
-        return self._finish(self._run(lambda lane: lane.tick(now_ms)))
+    def tick(self, wall_ms: int, now_ms: int | None = None) -> list[Output]:
+        """Tell the wall clock: inputs that were silent for their ``idle`` follow it. Not during a replay.
+
+        Args:
+            wall_ms: The wall clock, on which event times are.
+            now_ms: The clock of :meth:`send_batch`, which measures silence; by default the same.
+        """
+        clock_ms = wall_ms if now_ms is None else now_ms
+        return self._finish(self._run(lambda lane: lane.tick(wall_ms, clock_ms)))
 
     @property
     def newest_ms(self) -> int | None:
@@ -364,20 +380,22 @@ class Engine:
 
     # Tables
 
-    def replace_table(self, name: str, rows: Iterable[Row]) -> None:
-        """Put other rows into a table. New keys that an absence watches are armed from the newest event on."""
+    def replace_table(self, name: str, rows: Iterable[Row]) -> bool:
+        """Put other rows into a table; new keys that an absence watches are armed from now on. Whether there are any."""
         table = self.tables.get(name.casefold())
         if table is None:
-            return
+            return False
         table.replace(rows)
-        self.watch_tables()
+        return self.watch_tables()
 
-    def watch_tables(self) -> None:
-        """Arm the absences of keys that a table has got since they were armed last."""
-        newest = self.newest_ms
+    def watch_tables(self) -> bool:
+        """Arm the absences of keys that a table has got since they were armed last; whether there are any."""
+        now = self.started if self.newest_ms is None else self.newest_ms
+        held = [rule.operator.held() for rule in self.rules]
         for rule in self.rules:
-            if isinstance(rule.operator, Absence) and rule.is_started and newest is not None:
-                rule.operator.watch_table(newest)
+            if isinstance(rule.operator, Absence) and rule.is_started and now is not None:
+                rule.operator.watch_table(now)
+        return held != [rule.operator.held() for rule in self.rules]
 
     # State
 

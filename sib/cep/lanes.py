@@ -49,19 +49,23 @@ class Lane:
         self.timing = timing
         self.watermark = BEGINNING
         self._inputs: dict[Any, list[Any]] = {}
-        """source to [newest event time, wall clock when it last spoke]"""
+        """source to [newest event time, clock when it last spoke; None: the silence is measured from the next tick on]"""
         self._waiting: list[tuple[int, int, Raw]] = []
         self._arrivals = 0
         self.dropped_waiting = 0
 
+    def expect(self, sources: Sequence[Any]) -> None:
+        """These are the inputs, also those that never sent anything; time waits for each until it is idle."""
+        self._inputs = {source: self._inputs.get(source, [BEGINNING, None]) for source in sources[:INPUTS_MAX]}
+
     def take(self, events: Sequence[Raw], source: Any, now_ms: int | None) -> Release:
-        """Events of one input, in the order they came."""
+        """Events of one input, in the order they came; ``now_ms`` is of the clock that measures silence."""
         known = self._inputs.get(source)
         if known is None:
             source = source if len(self._inputs) < INPUTS_MAX else next(iter(self._inputs))
             known = self._inputs.setdefault(source, [BEGINNING, now_ms])
         known[1] = now_ms
-        if self.timing.delay_ms == 0 and len(self._inputs) == 1:
+        if self.timing.delay_ms == 0 and len(self._inputs) == 1 and not self._waiting:
             return self._take_at_once(events, known)
         late: list[tuple[int, Raw]] = []
         released: list[Raw] = []
@@ -110,7 +114,7 @@ class Lane:
     @property
     def is_direct(self) -> bool:
         """Whether events go through without waiting: no delay and at most the default input."""
-        return self.timing.delay_ms == 0 and not (self._inputs.keys() - {None})
+        return self.timing.delay_ms == 0 and not self._waiting and not (self._inputs.keys() - {None})
 
     def _least(self) -> int:
         return int(min(newest for newest, _ in self._inputs.values())) - self.timing.delay_ms
@@ -136,8 +140,8 @@ class Lane:
         self._advance(watermark_ms, released, is_closed=True)
         return Release(released, (), self.watermark)
 
-    def tick(self, now_ms: int) -> Release:
-        """The wall clock: an input that was silent for ``idle`` follows it."""
+    def tick(self, wall_ms: int, now_ms: int) -> Release:
+        """Time: an input that was silent for ``idle`` by the one clock follows the other."""
         idle_ms = self.timing.idle_ms
         released: list[Raw] = []
         if idle_ms is None or not self._inputs:
@@ -146,7 +150,7 @@ class Lane:
             if known[1] is None:
                 known[1] = now_ms
             elif now_ms - known[1] >= idle_ms:
-                known[0] = max(known[0], now_ms)
+                known[0] = max(known[0], wall_ms)
         self._advance(self._least(), released, is_closed=False)
         return Release(released, (), self.watermark)
 
@@ -161,7 +165,7 @@ class Lane:
         return {"watermark": self.watermark, "inputs": inputs, "waiting": self._waiting, "arrivals": self._arrivals}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take over the state of a snapshot; the wall clock of inputs starts anew."""
+        """Take over the state of a snapshot; the silence of inputs is measured anew."""
         self.watermark, self._arrivals = state["watermark"], state["arrivals"]
         self._inputs = {source: [newest, None] for source, newest, _ in state["inputs"]}
         self._waiting = list(state["waiting"])

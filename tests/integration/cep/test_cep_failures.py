@@ -36,7 +36,9 @@ def failing(monkeypatch, number, times):
 
 
 def counted(platform):
-    return [(output["data"]["n"], output["data"]["c"]) for output in platform.gateway.heard]
+    return [
+        (output["data"]["n"], output["data"]["c"]) for output in platform.gateway.heard if output["stream"] == "Counted"
+    ]
 
 
 async def until_acknowledged(platform):

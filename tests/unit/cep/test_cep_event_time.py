@@ -180,3 +180,63 @@ def test_many_events_in_disorder_are_all_there_and_in_order(run):
     shuffled = sorted(events, key=lambda event: event[1] + rng.random() * 50)
     outputs = run("@watermark(delay='50 ms') from S select n insert into T", shuffled, until=1_000, batch=7)
     assert [ts for _, ts, _ in outputs] == list(range(1_000))
+
+
+SILENCE = "@watermark(idle='1 min') from not S for 10 sec partition by k select k insert into T"
+
+
+def test_silence_is_measured_by_its_own_clock_whatever_the_wall_clock_does():
+    engine = compile_rules(SILENCE)
+    engine.send("S", 1_000_000, {"k": "a"}, now_ms=500)
+    assert engine.tick(9_000_000, 59_000) == []
+    [output] = engine.tick(1_070_000, 60_500)
+    assert output.ts_ms == 1_010_000
+
+
+def test_silence_is_not_measured_during_a_replay():
+    engine = compile_rules(SILENCE)
+    engine.send("S", 1_000_000, {"k": "a"})
+    restored = compile_rules(SILENCE)
+    restored.restore(engine.snapshot())
+    for one in (engine, restored):
+        assert one.tick(9_000_000, 800_000) == []
+        assert one.tick(9_000_000, 859_999) == []
+        assert len(one.tick(9_000_000, 860_000)) == 1
+
+
+def test_time_waits_for_an_input_that_never_sent_anything_until_it_is_idle():
+    engine = compile_rules("from S#timeBatch(10) select count() as n insert into T", timing=Timing(idle_ms=100))
+    engine.expect(["p1", "p2"])
+    assert engine.send("S", 5, {}, source="p1", now_ms=0) == []
+    assert engine.send("S", 25, {}, source="p1", now_ms=1) == []
+    assert engine.send("S", 7, {}, source="p2", now_ms=2) == []  # not late
+    assert engine.tick(1_000, 60) == []
+    assert [output.data["n"] for output in engine.send("S", 26, {}, source="p2", now_ms=61)] == [2]
+    engine.expect(["p1", "p2", "p3"])
+    assert engine.send_batch([("S", 45, {})], source="p1", now_ms=70) == []
+    assert engine.send_batch([("S", 45, {})], source="p2", now_ms=70) == []
+    assert engine.tick(40, 71) == []  # from now on p3 is silent
+    assert engine.send_batch([("S", 46, {})], source="p2", now_ms=160) == []
+    assert [output.ts_ms for output in engine.tick(40, 171)] == [30]
+    assert engine.tick(30, 172) == []
+
+
+def test_inputs_that_are_not_expected_any_more_hold_nothing_back():
+    engine = compile_rules("from S#timeBatch(10) select count() as n insert into T")
+    engine.expect(["p1", "p2"])
+    engine.send("S", 5, {}, source="p1")
+    engine.expect(["p1"])
+    assert [output.ts_ms for output in engine.send("S", 15, {}, source="p1")] == [10]
+
+
+def test_rules_that_begin_notice_keys_of_a_table_also_if_nothing_ever_comes():
+    rule = "from not S for 10 ms partition by k in Keys.id select k insert into T"
+    engine = compile_rules(rule, tables={"Keys": [{"id": "a"}]}, timing=Timing(idle_ms=5))
+    engine.expect(["p1"])
+    assert engine.begin(1_000)
+    assert not engine.begin(2_000)
+    assert engine.replace_table("Keys", [{"id": "a"}, {"id": "b"}])
+    assert not engine.replace_table("Keys", [{"id": "a"}, {"id": "b"}])
+    assert engine.tick(1_005, 0) == []
+    assert engine.tick(1_009, 5) == []
+    assert [(output.ts_ms, output.data["k"]) for output in engine.tick(1_020, 6)] == [(1_010, "a"), (1_010, "b")]
