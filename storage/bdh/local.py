@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from storage.bdh.files import Entry, PartExistsError, PartMissingError
 _ADVICE = {
     errno.ENOSPC: "its disk is full; free some space",
     errno.EDQUOT: "the quota of its disk is used up; free some space",
+    errno.EFBIG: "a file of this size is more than its file system or a limit of the process allows",
     errno.EROFS: "it is read-only; make it writable",
     errno.EACCES: "the platform's user may not use it; give it the right",
     errno.EPERM: "the platform's user may not use it; give it the right",
@@ -35,12 +36,12 @@ class LocalFiles:
             for folder in (final.parent, tmp.parent):
                 _make_folder(folder, self.root)
             tmp.unlink(missing_ok=True)
-            descriptor = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
             try:
-                _write_all(descriptor, data)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+                _write_durably(tmp, data)
+            except OSError:
+                with suppress(OSError):  # on a full disk it takes the room of others
+                    tmp.unlink()
+                raise
             _name(tmp, final)
             _sync_folder(final.parent)
 
@@ -93,9 +94,14 @@ class LocalFiles:
             raise StoreUnavailableError(f"The folder {self.root} of the BDH cannot be used: {advice}.") from error
 
 
-def _write_all(descriptor: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+def _write_durably(path: Path, data: memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _name(tmp: Path, final: Path) -> None:
