@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sib.cep.definitions import CepEvent, CepRule, problems_of
+from sib.cep.definitions import CepEvent, CepRule, circle_of, problems_of
 from sib.errors import SibError
 from sofia2.applyfile import Declared, Section, read_name, read_ontology_name, read_user_name
 from sofia2.applysections import Extension, Planning
@@ -89,6 +89,14 @@ def plan_rule(planning: Planning, declared: Declared) -> CepRule | None:
     return None if problems else rule
 
 
+def check_rule(planning: Planning, declared: Declared) -> None:
+    """Refuse a rule that would read its own outputs, as it could not run."""
+    active = [rule for rule in planning.others("cep_rules") if rule.active]
+    circle = circle_of(declared.name, active)
+    if circle:
+        planning.refuse(declared.line_of("from"), f"these CEP rules feed themselves: {' -> '.join(circle)}.")
+
+
 def export_event(event: CepEvent) -> dict[str, Any]:
     """An event as the file has it."""
     return {
@@ -110,5 +118,5 @@ def extensions() -> tuple[Extension, ...]:
     """The sections, for the registry: events first, since rules read them."""
     return (
         Extension(EVENTS, "cep_events", plan_event, export_event),
-        Extension(RULES, "cep_rules", plan_rule, export_rule),
+        Extension(RULES, "cep_rules", plan_rule, export_rule, check_rule),
     )

@@ -129,6 +129,7 @@ class _Planner:
             *((each.section.name, partial(self._add_other, each)) for each in extensions()),
             ("ontologies", self._check_expiry),
             ("processes", self._check_expiry),
+            *((each.section.name, partial(each.check, self)) for each in extensions() if each.check is not None),
         ]
         for section, add in adders:
             for source in self._sources:

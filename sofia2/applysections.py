@@ -38,13 +38,14 @@ class Extension:
 
     ``plan`` gives the record that shall be (None after a refusal); ``repository`` names the attribute of ``Configuration``
     that has ``get(name)``, ``put(record)`` and ``all()``; ``export`` gives a record as the file has it. Records are frozen
-    dataclasses with a ``name``.
+    dataclasses with a ``name``. ``check`` looks at each once more when all are planned.
     """
 
     section: Section
     repository: str
     plan: Callable[[Planning, Declared], Any]
     export: Callable[[Any], dict[str, Any]]
+    check: Callable[[Planning, Declared], None] | None = None
 
 
 @cache

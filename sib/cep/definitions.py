@@ -11,6 +11,7 @@ from sib.cep.errors import CepSyntaxError
 from sib.cep.events import EventDefinition, rule_of_boxes
 from sib.cep.hops import Hops
 from sib.cep.lanes import Timing
+from sib.cep.language.checker import sources
 from sib.cep.tables import Row
 from sib.errors import SibError
 from sib.ontology import Ontology
@@ -83,6 +84,36 @@ def problems_of(rule: CepRule, streams: Mapping[str, Mapping[str, str | None]] |
         return [_said(problem) for problem in error.problems]
     except ValueError as error:
         return [str(error)]
+
+
+def circle_of(name: str, rules: Iterable[CepRule]) -> list[str]:
+    """The rules through which a rule reads its own outputs, from it to itself; empty if it does not.
+
+    Rules that cannot be read do not count.
+    """
+    parsed: dict[str, Rule] = {}
+    for rule in rules:
+        try:
+            parsed[rule.name] = rule.parse()
+        except (CepSyntaxError, ValueError):
+            continue
+    makers = _makers(parsed)
+    reader_of: dict[str, str] = {}
+    waiting = [name] if name in parsed else []
+    while waiting:
+        reader = waiting.pop(0)
+        for maker in (
+            maker for source, _ in sources(parsed[reader]) for maker in makers.get(source.name.casefold(), ())
+        ):
+            if maker not in reader_of:
+                reader_of[maker] = reader
+                waiting.append(maker)
+    if name not in reader_of:
+        return []
+    circle = [name, reader_of[name]]
+    while circle[-1] != name:
+        circle.append(reader_of[circle[-1]])
+    return circle
 
 
 def _said(problem: Problem) -> str:

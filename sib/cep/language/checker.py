@@ -89,11 +89,11 @@ class _RuleChecker:
         rule = self._rule
         check_annotations(rule, self._report)
         kind = check_input(rule, self._report)
-        sources = list(_sources(rule))
-        for source, _ in sources:
+        found = list(sources(rule))
+        for source, _ in found:
             self._check_source(source, kind)
-        names = Names(sources, self._declared, self._tables)
-        self._check_filters(sources, names)
+        names = Names(found, self._declared, self._tables)
+        self._check_filters(found, names)
         self._check_partition(names)
         self._check_select(names, kind)
         self._check_output(kind)
@@ -201,7 +201,7 @@ class _RuleChecker:
         if rule.rate is not None and 0 in (rule.rate.every_ms, rule.rate.every_count):
             self._report(rule.rate.position, "the time or number of output must be above 0")
         if rule.out_kind != "current":
-            windows = [source.window for source, _ in _sources(rule) if source.window is not None]
+            windows = [source.window for source, _ in sources(rule) if source.window is not None]
             if kind != "stream" or not windows:
                 self._report(rule.position, "expired events need one stream with a sliding window")
         if rule.update_on is not None:
@@ -214,7 +214,7 @@ def _counted(least: int, most: int) -> str:
     return f"{least} argument{'s' if least != 1 else ''}" if least == most else f"{least} to {most} arguments"
 
 
-def _sources(rule: ast.Rule) -> Iterable[tuple[ast.Source, str | None]]:
+def sources(rule: ast.Rule) -> Iterable[tuple[ast.Source, str | None]]:
     """All sources of a rule with their aliases, in the order of the text."""
     if isinstance(rule.input, ast.JoinInput):
         yield rule.input.left, rule.input.left.alias
@@ -236,7 +236,7 @@ def _check_cascades(rules: Sequence[ast.Rule], report: Report) -> None:
     """Refuse rules that feed themselves, directly or through others, and cascades that are too deep."""
     readers: dict[str, list[ast.Rule]] = {}
     for rule in rules:
-        for stream in dict.fromkeys(source.name.casefold() for source, _ in _sources(rule)):
+        for stream in dict.fromkeys(source.name.casefold() for source, _ in sources(rule)):
             readers.setdefault(stream, []).append(rule)
     feeds = {
         rule.number: [*readers.get(rule.target.casefold(), ()), *readers.get(_late_name(rule), ())] for rule in rules

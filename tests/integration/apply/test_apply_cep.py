@@ -81,3 +81,32 @@ def test_two_events_of_one_stream_are_refused(apply):
     apply(CEP)
     again = apply(f"{BASE}cep_events:\n  - {{name: Readings, owner: sofia, ontology: A}}\n")
     assert "only in case" in again.problems[0].message
+
+
+def rules(*texts, head=BASE):
+    lines = [
+        f"  - {{name: {name}, owner: sofia, from: {source}, select: '*', insert_into: {target}, active: {active}}}"
+        for name, source, target, active in texts
+    ]
+    return head + "\n".join(["cep_rules:", *lines])
+
+
+def said(report):
+    return [problem.message for problem in report.problems]
+
+
+def test_rules_that_would_feed_themselves_are_refused_with_the_circle(bdc, apply):
+    report = apply(rules(("a", "P", "Q", "true"), ("b", "'q#time(1 min)'", "R", "true"), ("c", "R", "p", "true")))
+    assert said(report)[0] == "these CEP rules feed themselves: a -> b -> c -> a."
+    assert [problem.line for problem in report.problems] == [7, 8, 9]
+    with bdc.read() as configuration:
+        assert configuration.cep_rules.all() == []
+    assert "feed themselves" in said(apply(rules(("a", "a__late", "Q", "true"))))[0]
+
+
+def test_a_circle_of_rules_that_there_were_and_new_ones(apply):
+    assert not apply(rules(("a", "P", "Q", "true"), ("off", "Q", "P", "false"))).problems
+    assert said(apply(rules(("b", "Q", "P", "true")))) == ["these CEP rules feed themselves: b -> a -> b."]
+    activated = apply("sofia2: 1\ncep_rules: [{name: off, active: true}]")
+    assert said(activated) == ["these CEP rules feed themselves: off -> a -> off."]
+    assert not apply(rules(("b", "Q", "P", "true"), ("a", "X", "Q", "true"))).problems
