@@ -29,6 +29,7 @@ from actors.kp.places import STARTS, bundles_folder, layers_folder, wheelhouse_o
 from actors.kp.restarts import FAILURES_MAX, Restarts
 from actors.kp.watch import Watch
 from actors.sandbox.child import Child
+from actors.sandbox.errors import SandboxStartError
 from actors.sandbox.exits import Exit, Reason
 from sib.cron import Cron, Schedule
 from sib.errors import SibError
@@ -40,6 +41,12 @@ log = logging.getLogger("sofia2.kp")
 
 AGAIN_S = 1.0
 """Until a BDC that did not answer is asked again."""
+
+
+class HinderedError(SibError):
+    """The platform cannot start a program now, through no fault of the program."""
+
+    code, status, is_retryable = "kp.hindered", 503, True
 
 
 class KpWorker:
@@ -58,6 +65,7 @@ class KpWorker:
         self._calls: KpCalls | None = None
         self._state, self._detail = "running", STARTS
         self._runs = self._failures = 0
+        self._restarts = Restarts()
         self._since_s = time.time()
         self._supervising = asyncio.get_event_loop().create_task(self._supervise())
 
@@ -124,7 +132,9 @@ class KpWorker:
         while True:
             try:
                 self._changed.clear()
-                self._present = await asyncio.to_thread(self._read)
+                self._present, before = await asyncio.to_thread(self._read), self._present
+                if before is None or self._present is None or before.starts != self._present.starts:
+                    self._restarts = Restarts()
                 if self._inside is None:
                     self._inside = Inside(self._name, self._config)
             except Exception as error:
@@ -140,14 +150,15 @@ class KpWorker:
                 await self._run(self._present, Manifest.from_json(self._present.manifest))
             except Exception as error:
                 log.exception("%s:%s cannot be supervised", self._kp, self._instance)
-                await self._finish(self._present, RunState.PAUSED, f"our own fault: {type(error).__name__}")
+                await self._wait_hindered(f"our own fault: {type(error).__name__}; see the log")
+                continue
             if not self._changed.is_set():
                 await self._changed.wait()
 
     async def _run(self, deployment: Deployment, manifest: Manifest) -> None:
         """Run a release as it wants to be run, until something else shall run, it is finished, or it has failed too often."""
         self._become("running", STARTS)
-        restarts = Restarts()
+        restarts = self._restarts
         times = manifest.times
         due_s = time.time()
         if isinstance(times, Cron):
@@ -158,7 +169,11 @@ class KpWorker:
                 await self._until(due_s)
                 continue
             began = time.monotonic()
-            failure = await self._run_once(deployment, manifest)
+            try:
+                failure = await self._run_once(deployment, manifest)
+            except HinderedError as error:
+                await self._wait_hindered(error.message)
+                continue
             if self._changed.is_set():
                 self._log.remark("it was stopped")
                 return
@@ -180,7 +195,11 @@ class KpWorker:
             self._log.remark(f"{failure}; it is started again in {max(0.0, due_s - time.time()):.0f} s")
 
     async def _run_once(self, deployment: Deployment, manifest: Manifest) -> str | None:
-        """One run of the program; why it failed, or None."""
+        """One run of the program; why it failed, or None.
+
+        Raises:
+            HinderedError: the platform cannot start it now.
+        """
         assert self._inside is not None
         try:
             files = await asyncio.to_thread(self._prepare, deployment, manifest)
@@ -188,9 +207,14 @@ class KpWorker:
             child = await process.start(
                 sandbox, manifest, files, on_output=self._log.take, calls=lambda child: self._handler(child, deployment)
             )
-        except (SibError, OSError) as error:
-            return f"it cannot be started: {getattr(error, 'message', error)}"
+        except (SandboxStartError, OSError) as error:
+            raise HinderedError(str(getattr(error, "message", error))) from error
+        except SibError as error:
+            if error.is_retryable:
+                raise HinderedError(error.message) from error
+            return f"it cannot be started: {error.message}"
         self._child = child
+        self._restarts.started()
         self._runs += 1
         self._become("running")
         if manifest.times is None or self._runs == 1:
@@ -241,6 +265,12 @@ class KpWorker:
             manifest.layer, manifest.dependencies, wheelhouse_of(data, limits.kp_wheelhouse), layers_folder(data)
         )
         return process.Files(bundle, layer)
+
+    async def _wait_hindered(self, why: str) -> None:
+        pause_s = self._restarts.hindered()
+        self._become("failed", f"the platform cannot start it now: {why}")
+        self._log.remark(f"the platform cannot start it now: {why}; it is tried again in {pause_s:.0f} s")
+        await self._until(time.time() + pause_s)
 
     async def _until(self, moment_s: float) -> None:
         with contextlib.suppress(TimeoutError):
