@@ -165,4 +165,5 @@ def _plain(item: Delivered) -> dict[str, Any]:
         "ts": output.ts_ms,
         "data": data,
         "hops": item.hops,
+        "ontology": item.ontology,
     }

@@ -26,11 +26,12 @@ _NAIVE = json_util.JSONOptions(tz_aware=False, json_mode=json_util.JSONMode.RELA
 
 
 class Delivered(NamedTuple):
-    """One output on its way: the rule's owner, and how many rules were at work before it."""
+    """One output on its way: the rule's owner, how many rules were at work before it, and the ontology that it comes from."""
 
     output: Output
     owner: str
     hops: int
+    ontology: str
 
 
 class Way(NamedTuple):
@@ -147,11 +148,12 @@ class Outbox:
             fields = json_util.loads(text, json_options=_NAIVE)
             rule, stream, ts_ms, data, identity, repeat = fields["output"]
             output = Output(rule, stream, ts_ms, data, (identity[0], identity[1]), repeat)
-            self.put(Delivered(output, fields["owner"], fields["hops"]), [Way(*way) for way in fields["ways"]])
+            item = Delivered(output, fields["owner"], fields["hops"], fields["ontology"])
+            self.put(item, [Way(*way) for way in fields["ways"]])
         self._dumped = len(self), self.delivered
 
 
 def _plain(entry: _Entry) -> dict[str, Any]:
-    output, owner, hops = entry.item
+    output, owner, hops, ontology = entry.item
     parts = [output.rule, output.stream, output.ts_ms, output.data, output.identity, output.repeat]
-    return {"output": parts, "owner": owner, "hops": hops, "ways": sorted(entry.ways)}
+    return {"output": parts, "owner": owner, "hops": hops, "ontology": ontology, "ways": sorted(entry.ways)}

@@ -32,7 +32,7 @@ from sib.cep.engine import IncomingEvent
 from sib.cep.errors import CepRuleError, CepSnapshotError
 from sib.cep.events import milliseconds
 from sib.cep.output import Output
-from sib.cep.tables import TABLE_ROWS_MAX, Row
+from sib.cep.tables import TABLE_ROWS_MAX, row_of
 from sib.errors import SibError
 from sib.placement import place
 from sib.query import plan as plans
@@ -218,7 +218,7 @@ class CepShard:
             try:
                 _, found, _ = await self._inside.core.queries.run("run", *arguments)
                 root = self._inside.core.catalog.ontology(name).root
-                rows = [_row(document, root) for document in orjson.loads(found or b"[]")]
+                rows = [row_of(document, root) for document in orjson.loads(found or b"[]")]
                 self._has_changed |= deployment.engine.replace_table(name, rows)
             except SibError as error:
                 log.warning("the table %s of CEP rules stays as it is: %s", name, error.message)
@@ -284,15 +284,15 @@ class CepShard:
 
     def _deliver(self, outputs: Sequence[Output]) -> None:
         assert self._deployment is not None
-        rules, hops = self._deployment.rules, self._deployment.hops
+        rules, hops, origins = self._deployment.rules, self._deployment.hops, self._deployment.origins
         self._recent += outputs
         if self._repeated:
             outputs = [output for output in outputs if output.alarm_id not in self._repeated]
         self._counts["outputs"] += len(outputs)
         self._delivery.put(
-            Delivered(output, rules[str(output.rule)].owner, hops.of(output))
+            Delivered(output, rules[name].owner, hops.of(output), origins.get(name, ""))
             for output in outputs
-            if str(output.rule) in rules
+            if (name := str(output.rule)) in rules
         )
 
     # ------------------------------------------------------------------ failures
@@ -428,12 +428,6 @@ def _clock_ms() -> int:
 def _wall_ms() -> int:
     """The wall clock for the rules."""
     return time.time_ns() // 1_000_000 - GRACE_MS
-
-
-def _row(document: dict[str, Any], root: str | None) -> Row:
-    if root is not None and isinstance(document.get(root), dict):
-        return {**document[root], "_id": document.get("_id")}
-    return {key: value for key, value in document.items() if key != "contextData"}
 
 
 def _packed(state: Mapping[str, Any]) -> bytes:

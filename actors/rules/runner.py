@@ -195,8 +195,8 @@ class RuleRunner:
     async def cep_events(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Outputs of CEP rules; returns when every rule that they trigger has handled them.
 
-        Each has ``id`` (the same when it comes again), ``stream`` (the target of ``insert into``), ``ts`` (ms), ``data``, and may
-        have ``ontology`` and ``hops``.
+        Each has ``id`` (the same when it comes again), ``stream`` (the target of ``insert into``), ``ts`` (ms), ``data``,
+        ``ontology`` and ``hops``.
         """
         await asyncio.shield(self._started)
         triggers = [trigger for event in batch for trigger in self._of_output(event)]

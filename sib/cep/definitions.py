@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sib.cep import Engine, Problem, Rule, check, compile_rules, parse_rules
+from sib.cep.compiled import CompiledRule
 from sib.cep.errors import CepSyntaxError
 from sib.cep.events import EventDefinition, rule_of_boxes
 from sib.cep.hops import Hops
@@ -142,6 +143,8 @@ class Deployment:
     sources: Any = None
     """What it was made of, to see whether anything changed."""
     hops: Hops = field(default_factory=lambda: Hops(()))
+    origins: dict[str, str] = field(default_factory=dict)
+    """By name of a rule: the ontology of the first event in its From box, or in that of the rule whose outputs it reads."""
 
 
 def deploy(
@@ -193,7 +196,19 @@ def deploy(
     for stream, definition in definitions.items():
         if stream in read:
             deployment.events.setdefault(definition.ontology, []).append(definition)
+    ontologies_of = {stream: definition.ontology for stream, definition in definitions.items()}
+    makers = {rule.target.casefold(): rule for rule in reversed(deployment.engine.rules)}
+    deployment.origins = {str(rule.label): _origin(rule, ontologies_of, makers) for rule in deployment.engine.rules}
     return deployment
+
+
+def _origin(rule: CompiledRule, ontologies: Mapping[str, str], makers: Mapping[str, CompiledRule]) -> str:
+    for stream in map(str.casefold, rule.streams):
+        if stream in ontologies:
+            return ontologies[stream]
+        if stream in makers and makers[stream] is not rule:
+            return _origin(makers[stream], ontologies, makers)
+    return ""
 
 
 def _leave_out_refused(

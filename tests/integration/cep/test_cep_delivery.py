@@ -130,6 +130,14 @@ async def test_hops_are_those_of_the_event_that_made_the_output(platform):
     assert {output["data"]["n"]: output["hops"] for output in platform.runner.heard} == {1: 7, 2: 1}
 
 
+async def test_an_output_says_which_ontology_it_comes_from(platform):
+    of_outputs = cep_rule("second", "Copied[n > 0]", "n", "Twice")
+    await platform.start(COPY, of_outputs)
+    await platform.send("In", {"n": 1})
+    await platform.until(lambda: platform.runner.numbers("Twice"))
+    assert {output["stream"]: output["ontology"] for output in platform.runner.heard} == {"Copied": "In", "Twice": "In"}
+
+
 async def test_outputs_wait_for_a_gateway_that_is_away(platform):
     await platform.start(COPY)
     del LocalRef.actors["mqtt-0"]
