@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 from collections import Counter
 
@@ -14,9 +15,11 @@ from benchmarks.platform_under_test import PlatformUnderTest
 from storage.bdc.bdc import open_bdc
 from tests.chaos.kill_helpers import HEAL_S, kill, until_ready
 
-pytestmark = pytest.mark.timeout(300)
+KILLS = int(os.environ.get("SOFIA2_TEST_KILLS", "6"))
+"""Of rule runners; half as many of partitions."""
+pytestmark = pytest.mark.timeout(300 + 20 * KILLS)
 TOKEN = "c0c1c2c3c4c5c6c7c8c9cacbcccdcecf"
-ROUNDS, EACH, AT_ONCE = 9, 60, 20
+ROUNDS, EACH, AT_ONCE = KILLS * 3 // 2, 60, 20
 APPLY = f"""
 sofia2: 1
 ontologies:
