@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from sib.cep import Engine, Output, parse_rules
 from sib.cep.definitions import CepRule, Deployment, deploy, streams_of
 from sib.cep.errors import CepSyntaxError
 from sib.cep.events import milliseconds
 from sib.cep.language import ast
-from sib.cep.tables import TABLE_ROWS_MAX
+from sib.cep.tables import TABLE_ROWS_MAX, row_of
 from sib.errors import ConfigurationError, LimitError, NotFoundError, SibError
+from sib.ssap.printing import print_one
 from sofia2.bdh import TIME_LIMIT_S, History
 from storage.bdh.columns import layout_of
 from storage.bdh.fitting import restore
@@ -258,9 +261,8 @@ def _with_sources(chosen: Sequence[CepRule], deployed: Sequence[CepRule]) -> lis
 def _rows(history: History, ontology: str) -> list[dict[str, Any]]:
     """An ontology as a table, as it is in real time now."""
     root = history.ontology(ontology).root
-    rows = [
-        document.get(root, {}) if root else document for document in _stored(history, ontology, EVER, Scope.REAL_TIME)
-    ]
+    stored = _stored(history, ontology, EVER, Scope.REAL_TIME)
+    rows = [row_of(orjson.loads(print_one(document)), root) for document in stored]
     if len(rows) > TABLE_ROWS_MAX:
         raise LimitError(f"the table {ontology} has {len(rows)} rows, at most {TABLE_ROWS_MAX} are allowed")
     return rows

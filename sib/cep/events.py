@@ -83,7 +83,9 @@ def _parts(path: str) -> tuple[str | int, ...]:
 def _typed(value: Any, kind: str) -> Any:
     match kind:
         case "number":
-            return value if nulls.is_number(value) else milliseconds(value) if isinstance(value, datetime) else None
+            return (
+                value if type(value) is int else nulls.plain(value) if nulls.is_number(value) else milliseconds(value)
+            )
         case "bool":
             return value if isinstance(value, bool) else None
     if isinstance(value, datetime):

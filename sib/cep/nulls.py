@@ -74,6 +74,17 @@ def times(a: Any, b: Any) -> Any:
     return product if -WHOLE_MAX <= product <= WHOLE_MAX or isinstance(product, float) else float(product)
 
 
+def plain(value: Any) -> Any:
+    """A value of JSON in the one form that equal values have: a whole number has no fraction, whatever the store made of it."""
+    if type(value) is float and value.is_integer() and abs(value) <= WHOLE_MAX:
+        return int(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in sorted(value.items(), key=lambda item: str(item[0]))}
+    return value
+
+
 def to_float(value: int) -> float | None:
     """A whole number as a float; null if it is too large for one."""
     try:

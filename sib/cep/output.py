@@ -63,7 +63,7 @@ class Output:
 
 def alarm_id(identity: tuple[str, int], ts_ms: int, stream: str, data: Mapping[str, Any], repeat: int) -> str:
     """The id of an output of the rule and version of ``identity``."""
-    parts = [*identity, ts_ms, stream, data, repeat]
+    parts = [*identity, ts_ms, stream, nulls.plain(data), repeat]
     try:
         text = orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     except TypeError:  # a whole number beyond 64 bits
@@ -77,6 +77,15 @@ def within_64_bits(data: dict[str, Any]) -> dict[str, Any]:
         if type(value) is int and not -nulls.WHOLE_MAX <= value <= nulls.WHOLE_MAX:
             data[name] = nulls.to_float(value)
     return data
+
+
+def _countable(row: tuple[Any, ...]) -> Any:
+    """The row, or a text for it, so that rows are equal exactly if their ids would be."""
+    try:
+        hash(row)
+    except TypeError:
+        return hashable(nulls.plain(row))
+    return row
 
 
 class Repeats:
@@ -93,14 +102,14 @@ class Repeats:
             self._ts, self._rows, self._counts = ts, [row], None
             return 0
         if self._counts is None:
-            self._counts = Counter(map(hashable, self._rows))
-        key = hashable(row)
+            self._counts = Counter(map(_countable, self._rows))
+        key = _countable(row)
         self._counts[key] += 1
         return self._counts[key] - 1
 
     def dump(self) -> list[Any]:
         """State for a snapshot."""
-        counts = Counter(map(hashable, self._rows)) if self._counts is None else self._counts
+        counts = Counter(map(_countable, self._rows)) if self._counts is None else self._counts
         return [self._ts, dict(counts)]
 
     def load(self, state: list[Any]) -> None:

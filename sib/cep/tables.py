@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from sib.cep import nulls
 from sib.cep.aggregates import hashable
 from sib.errors import LimitError
 
@@ -119,6 +120,26 @@ class Table:
             if name is not None and name in first:
                 return name
         return next(iter(first), wanted or "id")
+
+
+def row_of(document: Mapping[str, Any], root: str | None) -> Row:
+    """The row that an instance is, given as its JSON: what is below the root, ids and dates as texts."""
+    body = document.get(root) if root is not None else None
+    if isinstance(body, dict):
+        body = {**body, "_id": document.get("_id")}
+    else:
+        body = {name: value for name, value in document.items() if name != "contextData"}
+    return {name: _plain(value) for name, value in body.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        if len(value) == 1 and isinstance(text := value.get("$oid", value.get("$date")), str):
+            return text
+        return {name: _plain(item) for name, item in value.items()}
+    return nulls.plain(value)
 
 
 def cell(row: Row, attribute: str) -> Any:

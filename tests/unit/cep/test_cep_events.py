@@ -6,6 +6,7 @@ import pytest
 
 from sib.cep import compile_rules, parse_rules
 from sib.cep.events import EventDefinition, milliseconds, rule_of_boxes
+from sib.cep.tables import row_of
 
 TALLER = EventDefinition(
     "TallerIoTEventoPTG",
@@ -73,3 +74,17 @@ def test_fields_with_the_same_end_keep_their_whole_path_and_arrays_have_places()
     assert list(definition.names().values()) == ["O__A_V", "O__B_V", "O__0", "O__D"]
     event = definition.event({"a": {"v": 1}, "b": {"v": 2}, "c": [3], "d": True}, 0)
     assert list(event[2].values()) == [1, 2, 3, True]
+
+
+def test_a_number_is_the_same_however_it_was_stored():
+    event = EventDefinition("e", "A", {"v": "number"})
+    values = [event.event({"v": value}, 0)[2]["A__V"] for value in (41, 41.0, 41.5, True, 1e300)]
+    assert list(map(repr, values)) == ["41", "41", "41.5", "None", "1e+300"]
+
+
+def test_a_row_of_a_table_is_the_instance_without_what_the_platform_adds():
+    context = {"contextData": {"user": "u"}, "_id": {"$oid": "0" * 24}}
+    body = {"n": 41.0, "at": {"$date": "2026-01-01T00:00:00.000Z"}, "deep": [{"id": {"$oid": "1" * 24}}, 1.5]}
+    row = {"n": 41, "at": "2026-01-01T00:00:00.000Z", "deep": [{"id": "1" * 24}, 1.5], "_id": "0" * 24}
+    assert row_of({**context, **body}, None) == row_of({**context, "Root": body}, "Root") == row
+    assert row_of({"_id": "own", "n": 1}, "Root") == {"_id": "own", "n": 1}

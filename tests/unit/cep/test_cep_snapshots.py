@@ -252,3 +252,14 @@ def test_a_rule_keeps_what_waits_when_another_rule_goes_or_comes_before_it():
     assert fresh == ["z"]
     found = data_of(new.advance(10))
     assert [values["s"] for rule, values in found if rule == "a"] == [1, 2, 3, 3]
+
+
+def test_equal_numbers_have_equal_ids_however_they_are_written():
+    def ids(*values):
+        engine = compile_rules("from S select k, v insert into T")
+        events = [("S", 5, {"k": k, "v": [k, {"b": k, "a": 1}]}) for k in values]
+        return [output.alarm_id for output in engine.send_batch(events)]
+
+    assert ids(41.0) == ids(41) != ids(41.5)
+    assert ids(41, 41.0, 41) == ids(41.0, 41.0, 41)
+    assert len(set(ids(41, 41.0, 41))) == 3
