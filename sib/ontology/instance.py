@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from sib.errors import InvalidInstanceError, QuerySyntaxError
+from sib.integers import HINT, fits, may_exceed, parse_exactly
 from sib.ontology.conversion import DEPTH_MAX, UnconvertibleError
 from sib.ontology.messages import print_path, print_value
 from sib.query.extended import to_extended
@@ -23,11 +24,10 @@ def parse_instance(source: Any) -> dict[str, Any]:
     """Read an instance tolerantly, as JSON types only, from its text or from what a statement was parsed to.
 
     Tolerated in a text: a byte order mark, JSON that was encoded twice, and the relaxed JSON of old clients (single
-    quotes, unquoted keys, ``ISODate(…)``, a first brace that is missing). A key told twice counts as told last, and
-    a number beyond 2**64 is a double.
+    quotes, unquoted keys, ``ISODate(…)``, a first brace that is missing). A key told twice counts as told last.
 
     Raises:
-        InvalidInstanceError: it cannot be read, or is not one object.
+        InvalidInstanceError: it cannot be read, is not one object, or has an integer beyond 64 bits.
     """
     if isinstance(source, str | bytes | bytearray | memoryview):
         value = _parse_text(_decode(source))
@@ -67,6 +67,22 @@ def explain(document: Any, error: Exception) -> InvalidInstanceError:
     )
 
 
+def check_integers(text: bytes | str) -> None:
+    """Refuse a valid JSON text with an integer that the parser has made a double of.
+
+    Raises:
+        InvalidInstanceError: it has one; its path is named.
+    """
+    if not may_exceed(text):  # nearly always
+        return
+    try:
+        fault = _find_unstorable(parse_exactly(text))
+    except RecursionError as error:
+        raise explain(None, error) from error
+    if fault:
+        raise InvalidInstanceError(fault)
+
+
 def _decode(text: bytes | bytearray | memoryview | str) -> str:
     try:
         decoded = text if isinstance(text, str) else bytes(text).decode()
@@ -77,9 +93,12 @@ def _decode(text: bytes | bytearray | memoryview | str) -> str:
 
 def _parse_text(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except ValueError as error:
         strict = str(error)
+    else:
+        check_integers(text)
+        return value
     try:
         relaxed = parse_relaxed(text)
     except QuerySyntaxError as error:
@@ -103,8 +122,8 @@ def _find_unstorable(document: Any) -> str | None:
     pending: list[tuple[Path, Any]] = [((), document)]
     while pending:
         path, value = pending.pop()
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            return f"{print_path(path)}: {print_value(value)} does not fit in 64 bits"
+        if isinstance(value, int) and not fits(value):
+            return f"{print_path(path)}: {print_value(value)} does not fit in 64 bits: {HINT}"
         if isinstance(value, float) and not math.isfinite(value):
             return f"{print_path(path)}: {value} is not a finite number"
         if isinstance(value, str) and not _is_unicode(value):

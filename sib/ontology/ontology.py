@@ -11,7 +11,7 @@ import orjson
 from sib.errors import InvalidInstanceError
 from sib.ontology import sample, schema
 from sib.ontology.conversion import UnconvertibleError, to_bson, unwrap_numbers
-from sib.ontology.instance import INSTANCE_BYTES_MAX, as_json, explain, parse_instance
+from sib.ontology.instance import INSTANCE_BYTES_MAX, as_json, check_integers, explain, parse_instance
 from sib.ontology.messages import describe, print_value
 from sib.ontology.shape import Shape
 from sib.query.extended import to_extended
@@ -70,6 +70,8 @@ class Ontology:
             document = orjson.loads(text)  # type: ignore[arg-type]
         except (ValueError, TypeError):
             document = parse_instance(text)
+        else:
+            check_integers(text)  # type: ignore[arg-type]
         if type(document) is not dict:
             document = parse_instance(text)
         if "_id" in document:

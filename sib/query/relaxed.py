@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from sib.errors import QuerySyntaxError
+from sib.integers import HINT, fits
 from sib.query.constructors import Clock, call_method, construct
-from sib.query.extended import INT64_MAX, INT64_MIN, from_extended, milliseconds_of, regex
+from sib.query.extended import from_extended, milliseconds_of, regex
 from sib.query.parameters import Parameters, text_of
 
 MAX_TEXT_CHARS = 2_000_000
@@ -282,11 +283,8 @@ class Reader:
         return self._bounded(-value if sign == "-" else value, start)
 
     def _bounded(self, value: int | float, start: int) -> int | float:
-        if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-            try:
-                value = float(value)  # as JavaScript reads it
-            except OverflowError:
-                self.fail("the number is too large", start)
+        if isinstance(value, int) and not fits(value):  # JavaScript would make a double of it and lose its last digits
+            self.fail(f"the number does not fit in 64 bits: {HINT}", start)
         if isinstance(value, float) and value - value != 0:
             self.fail("the number is too large", start)
         return value

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from sqlglot import exp
 
 from sib.errors import QuerySyntaxError, SqlSyntaxError
+from sib.integers import HINT, fits
 from sib.query.constructors import FUNCTION_NAMES, Clock, construct
-from sib.query.extended import INT64_MAX, INT64_MIN, is_object_id, object_id, parse_date
+from sib.query.extended import is_object_id, object_id, parse_date
 from sib.query.relaxed import parse_relaxed
 from sib.query.sqlparse import BOUND, refuse
 
@@ -117,8 +118,8 @@ def _literal(node: exp.Expr, now: Clock | None) -> Any:
 
 
 def _bounded(value: int | float) -> int | float:
-    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-        value = float(value)
+    if isinstance(value, int) and not fits(value):  # as a double it would lose digits in silence
+        raise SqlSyntaxError(f"{str(value)[:40]} does not fit in 64 bits: {HINT}.")
     if isinstance(value, float) and value - value != 0:
         raise SqlSyntaxError("A number is too large.")
     return value

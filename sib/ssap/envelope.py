@@ -94,7 +94,7 @@ def parse_request(payload: bytes | str, *, fallback: Dialect, size_max: int = ME
         _fill(request, envelope)
     except MalformedMessageError as error:
         if envelope is None:
-            request.message_type = _type_in(payload)
+            _fill_from_head(request, payload)
         raise _malformed(error.message, request) from None
     return request
 
@@ -109,10 +109,7 @@ def oversized(head: bytes | str, size: int, size_max: int, *, fallback: Dialect)
         fallback: The connection's dialect.
     """
     request = Request(MessageType.NONE, None, None, None, fallback, False, _UNREAD)
-    with contextlib.suppress(IgnoredPayload, MalformedMessageError):
-        _fill(request, _envelope_in(head))
-    if request.message_type is MessageType.NONE:
-        request.message_type = _type_in(head)
+    _fill_from_head(request, head)
     return _malformed(f"The message has {size} bytes, and at most {size_max} are allowed: send a smaller one", request)
 
 
@@ -159,6 +156,14 @@ def _fill(request: Request, envelope: dict[str, Any]) -> None:
     if body.__class__ is dict and "@type" in body:
         request.dialect, request.dialect_told = Dialect.ONE, True
     request.operation = read_operation(message_type, {} if body is None else body)
+
+
+def _fill_from_head(request: Request, head: bytes | str) -> None:
+    """Puts what can be read of a broken or cut message into the request."""
+    with contextlib.suppress(IgnoredPayload, MalformedMessageError):
+        _fill(request, _envelope_in(head))
+    if request.message_type is MessageType.NONE:
+        request.message_type = _type_in(head)
 
 
 def _type_in(text: bytes | str) -> MessageType:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from sib.errors import MalformedMessageError
+from sib.integers import HINT, has_long_integer
 
 NESTING_MAX = 254
 """How deep the objects and arrays of one JSON text may nest: as deep as orjson can write them again."""
@@ -22,7 +23,8 @@ def read_json(text: bytes | str, what: str) -> Any:
         what: Its name in error messages ("message", "body").
 
     Raises:
-        MalformedMessageError: not JSON, not UTF-8, a key twice in one object, or nesting deeper than ``NESTING_MAX``.
+        MalformedMessageError: not JSON, not UTF-8, a key twice in one object, an integer beyond 64 bits, or nesting
+            deeper than ``NESTING_MAX``.
     """
     try:
         value = orjson.loads(text)
@@ -33,9 +35,13 @@ def read_json(text: bytes | str, what: str) -> Any:
         raise MalformedMessageError(f"The {what} is not valid JSON: {error}") from None
     except TypeError:
         raise MalformedMessageError(f"The {what} nests too deeply: at most {NESTING_MAX} levels are read") from None
-    # A text that is written again as it was read repeats no key: true for most devices, and quickly seen.
-    if written != (text.encode() if isinstance(text, str) else text) and _repeats_key(text, written):
+    # A text that is written again as it was read repeats no key and lost no digit: true for most devices, and quickly seen.
+    if written == (text.encode() if isinstance(text, str) else text):
+        return value
+    if _repeats_key(text, written):
         raise MalformedMessageError(f"The {what} has the same key twice in one object: send each key once")
+    if has_long_integer(text):
+        raise MalformedMessageError(f"The {what} has an integer that does not fit in 64 bits: {HINT}")
     return value
 
 

@@ -115,6 +115,10 @@ def test_a_long_value_is_cut_in_the_message():
         ('{"a": "\\ud800"}', "not JSON"),
         ('{"a": 9223372036854775808}', "a: 9223372036854775808 does not fit in 64 bits"),
         ('{"b": [{"a": 18446744073709551615}]}', "b.0.a: 18446744073709551615 does not fit in 64 bits"),
+        ('{"a": 18446744073709551616}', "a: 18446744073709551616 does not fit in 64 bits: send it as a string"),
+        ('{"b":[-123456789012345678901234]}', "b.0: -123456789012345678901234 does not fit in 64 bits"),
+        ("{'a': 123456789012345678901}", "not JSON"),
+        (json.dumps('{"a": 123456789012345678901}'), "a: 123456789012345678901 does not fit in 64 bits"),
         ('{"a": ' + "9" * 400 + "}", "The instance is not JSON: number is infinity when parsed as double"),
         ('{"b": {"x\\u0000y": 1}}', "b: the field"),
         ('{"a": {"$date": "99999-01-01T00:00:00Z"}}', "a: .*99999"),
@@ -167,6 +171,25 @@ def test_the_deepest_instance_is_stored():
     text = '{"a":' * DEPTH_MAX + "1" + "}" * DEPTH_MAX
     encoded, document = ANYTHING.encode(text)
     assert bson.decode(encoded) == document
+
+
+def test_a_long_number_that_is_no_integer_is_stored():
+    text = '{"a": 1e20, "b": 123456789012345678901.0, "c": "123456789012345678901", "d": [-9223372036854775808]}'
+    assert ANYTHING.read(text) == {
+        "a": 1e20,
+        "b": 123456789012345678901.0,
+        "c": "123456789012345678901",
+        "d": [-(2**63)],
+    }
+
+
+@pytest.mark.parametrize("n_before", range(6))
+@pytest.mark.parametrize("n_digits", [20, 21, 30])
+def test_a_long_integer_is_found_wherever_it_stands(n_before, n_digits):
+    text = '{"a":' + " " * n_before + "9" * n_digits + "}"
+    for spelling in (text, text.encode()):
+        with pytest.raises(InvalidInstanceError, match="64 bits"):
+            ANYTHING.read(spelling)
 
 
 def test_a_key_told_twice_counts_as_told_last():

@@ -434,8 +434,16 @@ class TestMalformed:
     @pytest.mark.parametrize("fallback", Dialect)
     def test_broken_json_takes_the_type_from_the_text(self, payload, fallback):
         error = malformed(payload, fallback)
-        assert (error.message_type, error.dialect) == (MessageType.QUERY, fallback)
+        shown = Dialect.OBJECT if b'"body":{' in payload.replace(b" ", b"") else Dialect.STRING
+        assert error.message_type is MessageType.QUERY
+        assert error.dialect in (fallback, shown)
         assert error.ssap_code == "OTHER"
+
+    @pytest.mark.parametrize("fallback", Dialect)
+    def test_broken_json_is_answered_in_the_dialect_that_its_body_shows(self, fallback):
+        error = malformed(b'{"messageType":"QUERY","messageId":"M","body":{"query":NaN}}', fallback)
+        assert (error.dialect, error.request.message_id) == (Dialect.OBJECT, "M")
+        assert malformed(b'{"messageType":"QUERY"', fallback).dialect is fallback
 
     @pytest.mark.parametrize(
         "payload",
@@ -531,6 +539,20 @@ class TestMalformed:
     def test_what_is_inside_a_body_is_not_taken_for_the_envelope(self):
         request = oversized(b'{"body":{"messageId":"x","ontology":"y","data":"', 9, 5, fallback=Dialect.ONE).request
         assert (request.message_id, request.ontology) == (None, None)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"data":{"S":{"a":123456789012345678901}}}',
+            '{"data":[{"a": 18446744073709551616}]}',
+            json.dumps('{"data": {"S": {"a": -123456789012345678901}}}'),
+        ],
+    )
+    def test_an_integer_that_would_lose_digits_is_refused(self, body):
+        payload = f'{{"messageType":"INSERT","ontology":"S","messageId":"M","body":{body}}}'
+        error = malformed(payload)
+        assert "64 bits: send it as a string" in error.message
+        assert (error.message_type, error.request.message_id) == (MessageType.INSERT, "M")
 
     def test_it_survives_pickling(self):
         error = pickle.loads(pickle.dumps(malformed(envelope("QUERY", "{", messageId="M"))))
