@@ -37,6 +37,7 @@ from storage.bdh.adapter import RangeFile
 from storage.bdh.compaction import Compaction
 from storage.bdh.files import HistoryFiles, open_files
 from storage.bdh.transfer import Transfer, TransferStore
+from storage.bdh.unknown import UnknownFiles
 from storage.bdtr import mongo_moving, moving
 from storage.bdtr.model import context_head
 from storage.open import Store, open_bdtr, transfer_journal
@@ -127,9 +128,9 @@ class World:
             ONTOLOGY, **{**given, "manifest": self.bdc.history, **parts}, now=lambda: NOW, batch_documents=MOVED
         )
 
-    def compaction(self, now: datetime = NOW) -> Compaction:
+    def compaction(self) -> Compaction:
         """A compaction into files of a bounded size."""
-        return Compaction("S", self.files, self.bdc.history, now=lambda: now, memory_bytes_max=COMPACTED_BYTES)
+        return Compaction("S", self.files, self.bdc.history, now=lambda: NOW, memory_bytes_max=COMPACTED_BYTES)
 
 
 # ---------------------------------------------------------------------- counting
@@ -155,11 +156,12 @@ def count(places: Places, folder: Path) -> Count:
     with places.opened() as world:
         before = FIRST + timedelta(milliseconds=BATCH_MS)  # some stay where they are
         world.transfer().run(before)
-        # What a killed compaction left under _tmp is nobody's: the sweep takes it once it is old, here by a clock far ahead.
-        world.compaction(datetime(2126, 1, 1)).sweep(cast(TransferStore, world.store))
+        # What a killed compaction left is nobody's: the sweep takes it once it is old, here by a clock far ahead.
+        store = cast(TransferStore, world.store)
+        swept = UnknownFiles("S", world.files, world.bdc.history, store, now=lambda: datetime(2126, 1, 1)).sweep()
         real_time = [document["Sensor"] for document in world.store.find("S")]
         history = list(_rows(world))
-        stray = len(world.files.entries("S/_tmp"))
+        stray = len(world.files.entries("S/_tmp")) + swept.n_unknown
     found = Counter(int(sensor["measure"]) for sensor in [*real_time, *history])
     marked = {sensor["assetId"] for sensor in [*real_time, *history] if sensor.get("groupId") == "u"}
     n = int(_read(folder / "acknowledged") or 0) * BATCH

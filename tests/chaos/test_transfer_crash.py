@@ -11,6 +11,7 @@ import uuid
 
 import pytest
 
+from benchmarks.servers import another_database
 from benchmarks.transfer_kills import Places, count, local_places, n_resumed, run
 from tests.own_servers import hdfs_urls, own_server
 
@@ -30,9 +31,9 @@ def sqlite_local(tmp_path):
 
 
 @pytest.fixture
-def mariadb_hdfs(tmp_path, tmp_path_factory, hdfs):
+def mariadb_hdfs(tmp_path_factory, hdfs):
     with own_server("mariadb", tmp_path_factory.mktemp("mariadb")) as server:
-        yield Places(server.url, f"sqlite:///{tmp_path}/bdc.db", f"{hdfs}/{uuid.uuid4().hex}")
+        yield Places(server.url, another_database(server.url, "sofia2_bdc"), f"{hdfs}/{uuid.uuid4().hex}")
 
 
 @pytest.fixture

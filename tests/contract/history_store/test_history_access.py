@@ -13,10 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 import bson
 import pyarrow as pa
 import pytest
-from sqlalchemy import create_engine
 
 import sofia2.bdh
-from benchmarks.servers import PrivateServer
+from benchmarks.servers import PrivateServer, another_database
 from sib.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -147,10 +146,7 @@ def new_database(tmp_path_factory):
                 servers[kind] = stack.enter_context(own_server(kind, tmp_path_factory.mktemp(kind)))
             name = f"sofia2_access{next(numbers)}"
             if kind == "mariadb":
-                engine = create_engine(servers[kind].url.replace("mysql:", "mysql+pymysql:"))
-                with engine.connect() as connection:
-                    connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-                engine.dispose()
+                return another_database(servers[kind].url, name)
             return urlunsplit(urlsplit(servers[kind].url)._replace(path=f"/{name}"))
 
         yield new
