@@ -104,7 +104,17 @@ def layout_of(ontology: Ontology) -> Layout:
 
 def fingerprint(schema: pa.Schema) -> str:
     """A short name of a schema: equal for files that can be read together without a thought."""
-    return hashlib.blake2b(schema.remove_metadata().serialize().to_pybytes(), digest_size=8).hexdigest()
+    plain = pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
+    return hashlib.blake2b(plain.serialize().to_pybytes(), digest_size=8).hexdigest()
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """A file calls the elements of its lists otherwise than we do."""
+    if pa.types.is_list(type_):
+        return pa.list_(_plain(type_.value_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([pa.field(field.name, _plain(field.type)) for field in type_])
+    return type_
 
 
 class _Derivation:

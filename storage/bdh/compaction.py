@@ -76,7 +76,7 @@ class Compaction:
                 for batch in self._batches(list(group)):
                     self._compact(day, batch, result)
                     is_changed = True
-            except (PartMissingError, parts.DamagedPartError) as error:
+            except (PartMissingError, parts.LostPartError, parts.DamagedPartError) as error:
                 result.failures.append(error.message)
             result.n_days += is_changed
             progress(day)
@@ -114,10 +114,7 @@ class Compaction:
                 yield batch
 
     def _memory_bytes(self, record: HistoryFileRecord) -> int:
-        path = layout.record_path(record)
-        info = parts.inspect(self._files, path)
-        if info is None:
-            raise parts.DamagedPartError(path)
+        info = parts.inspected(self._files, layout.record_path(record))
         return info.memory_bytes or EXPANSION * info.page_bytes
 
     def _compact(self, day: date, batch: list[HistoryFileRecord], result: CompactionResult) -> None:

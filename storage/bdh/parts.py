@@ -121,11 +121,18 @@ def check(files: HistoryFiles, paths: Iterable[str]) -> None:
         LostPartError, DamagedPartError: it is not there, or its footer cannot be read.
     """
     for path in paths:
-        try:
-            if inspect(files, path) is None:
-                raise DamagedPartError(path)
-        except PartMissingError:
-            raise LostPartError(path) from None
+        inspected(files, path)
+
+
+def inspected(files: HistoryFiles, path: str) -> PartInfo:
+    """What a file is that the manifest names. Raises LostPartError, DamagedPartError."""
+    try:
+        info = inspect(files, path)
+    except PartMissingError:
+        raise LostPartError(path) from None
+    if info is None:
+        raise DamagedPartError(path)
+    return info
 
 
 def times_of(table: pa.Table) -> pa.ChunkedArray:

@@ -254,12 +254,12 @@ class HistoryQueries:
             with self._connection(deadline_s - monotonic()) as connection:
                 _check(connection, statement)
                 used: list[HistoryFileRecord] = []
-                definitions = [(each.name, self._define(connection, each, budget, used)) for each in statement.sources]
                 try:
-                    return read(connection, statement.text(definitions))
-                except duckdb.Error as error:
+                    given = [(each.name, self._define(connection, each, budget, used)) for each in statement.sources]
+                    return read(connection, statement.text(given))
+                except (duckdb.Error, parts.LostPartError) as error:
                     # A compaction may have deleted what the manifest had named: it names other files now.
-                    if not is_last and "No files found" in str(error):
+                    if not is_last and (isinstance(error, parts.LostPartError) or "No files found" in str(error)):
                         continue
                     if type(error) in _OF_FILES:
                         in_time = takewhile(lambda _: monotonic() < deadline_s, used)
@@ -336,10 +336,7 @@ class HistoryQueries:
     def _schema_of(self, record: HistoryFileRecord) -> pa.Schema:
         found = self._schemas.get(record.layout)
         if found is None:
-            path = layout.record_path(record)
-            info = parts.inspect(self._files, path)
-            if info is None:
-                raise parts.DamagedPartError(path)
+            info = parts.inspected(self._files, layout.record_path(record))
             if len(self._schemas) >= LAYOUTS_KEPT:
                 self._schemas.clear()
             found = self._schemas[record.layout] = info.schema

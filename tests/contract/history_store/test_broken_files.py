@@ -5,6 +5,8 @@ from datetime import datetime
 import pytest
 
 from sib.errors import QueryError, StoreError
+from sib.ontology import compile_ontology
+from sib.ontology.templates import template
 from storage.bdh import layout, parts
 from storage.bdh.compaction import Compaction
 
@@ -51,6 +53,14 @@ def test_a_query_names_the_missing_file(world, path, columns):
         with pytest.raises(parts.LostPartError, match=path):
             world.sql(f"select {columns} from {source}")
     assert world.sql("select count(*) from S where fecha = '2026-01-01'") == [(1000,)]
+
+
+def test_a_query_names_the_missing_file_of_an_older_version(world, path):
+    """Its columns are looked up first."""
+    world.ontology = compile_ontology("S", template("SensorPoint").schema_text.replace('"measure"', '"value"'))
+    world.files.delete(path)
+    with pytest.raises(parts.LostPartError, match=path):
+        world.sql("select count(*) from S where fecha = '2026-01-02'")
 
 
 def test_a_file_that_is_lost_while_queries_run(world, path):

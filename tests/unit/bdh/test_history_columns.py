@@ -1,10 +1,12 @@
 """From schemas to columns, and documents into columns and back."""
 
+import io
 import json
 import math
 from datetime import datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from hypothesis import given
@@ -177,6 +179,13 @@ def test_fingerprints_tell_layouts_apart(layout):
     changed = layout_of(compile_ontology("S", json.dumps(other)))
     assert fingerprint(layout.arrow()) != fingerprint(changed.arrow())
     assert fingerprint(layout.arrow()) == fingerprint(layout_of(compile_ontology("T", json.dumps(SCHEMA))).arrow())
+
+
+def test_a_file_has_the_fingerprint_that_it_was_written_with():
+    layout = layout_of(compile_ontology("S", template("SensorPoint").schema_text))  # with a list of coordinates
+    file = io.BytesIO()
+    pq.write_table(layout.arrow().empty_table(), file)
+    assert fingerprint(pq.read_schema(file)) == fingerprint(layout.arrow())
 
 
 def test_a_schema_that_contains_itself_ends():
