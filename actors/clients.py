@@ -1,4 +1,4 @@
-"""A gateway's ways to the other actors: writes to partitions, requests to session shards, queries to query workers.
+"""A gateway's ways to the actors that write: batches to partitions, requests to session shards.
 
 Invariant: what is settled here was decided there. A write is sent again with the same number until it is decided or
 ``write_timeout_s`` is over; then it is settled with :class:`StoreUnavailableError` and nobody may call it stored.
@@ -7,17 +7,16 @@ Invariant: what is settled here was decided there. A write is sent again with th
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actors.config import PlatformConfig
 from actors.feed import Announcement
-from actors.runtime import ActorGoneError, Ref
+from actors.runtime import Ref
 from actors.window import SendWindow
 from actors.writes import Outcome, WriteBatch
-from sib.errors import SibError, TooManyQueriesError
+from sib.errors import SibError
 
 
 class Write(Protocol):
@@ -209,40 +208,3 @@ class SessionClient:
         for request in requests:
             if not request.future.done():
                 request.future.set_exception(error)
-
-
-class QueryClient:
-    """The way to the query workers: one call per query, because a slow query must not hold back the others of its batch."""
-
-    def __init__(self, config: PlatformConfig) -> None:
-        self._workers = itertools.cycle([Ref(name) for name in config.topology.query_workers])
-        self._at_once_max = config.limits.queries_at_once_max
-        self._give_up_s = config.limits.write_timeout_s
-        self._running = asyncio.Semaphore(self._at_once_max)
-        self.waiting = 0
-
-    async def run(self, method: str, *arguments: Any) -> Any:
-        """Run a read on some worker; on another one if that worker dies meanwhile.
-
-        Raises:
-            TooManyQueriesError: As many wait already as may run.
-            SibError: What the query met.
-        """
-        if self.waiting >= self._at_once_max * 4:
-            raise TooManyQueriesError(f"{self._at_once_max} queries run and as many wait as may: ask again later")
-        self.waiting += 1
-        try:
-            async with self._running:
-                return await self._run(method, *arguments)
-        finally:
-            self.waiting -= 1
-
-    async def _run(self, method: str, *arguments: Any) -> Any:
-        began = asyncio.get_running_loop().time()
-        while True:
-            try:
-                return await next(self._workers).call(method, *arguments)
-            except ActorGoneError:
-                if asyncio.get_running_loop().time() - began > self._give_up_s:
-                    raise
-                await asyncio.sleep(0.05)

@@ -20,10 +20,13 @@ class Topology:
     session_shards: tuple[str, ...]
     partitions: tuple[str, ...]
     query_workers: tuple[str, ...]
+    """Where every query begins."""
     serve_gateways: tuple[str, ...] = ()
     cep_shards: tuple[str, ...] = ()
     rule_runners: tuple[str, ...] = ()
     process_runners: tuple[str, ...] = ()
+    long_query_workers: tuple[str, ...] = ()
+    """Where queries go that take long; without any they stay among the others."""
 
     @property
     def gateways(self) -> tuple[str, ...]:

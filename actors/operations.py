@@ -21,8 +21,9 @@ import orjson
 
 from actors import logs
 from actors.catalog import LiveCatalog
-from actors.clients import FutureWrite, PartitionClient, QueryClient
+from actors.clients import FutureWrite, PartitionClient
 from actors.config import Limits, PlatformConfig
+from actors.query_client import QueryClient
 from actors.writes import DELETE, INSERT, INSERT_ALL, UPDATE, encode_delete, encode_update
 from sib.access import Rights, authorize
 from sib.errors import (
@@ -391,7 +392,7 @@ class Operations:
     async def _query_bdh(self, text: str, parameters: Parameters | None, lease: Grant) -> Answer:
         """The worker reads the text and checks each ontology that it names: one reading, for the check and for the work."""
         legacy, one, was_capped = await self._core.queries.run(
-            "run_bdh", text, dict(lease.rights), self._core.row_cap, self._core.query_time_limit_s, parameters
+            "run_bdh", text, parameters, dict(lease.rights), self._core.row_cap, self._core.query_time_limit_s
         )
         self._core.capped += was_capped
         return Answer(Rows(legacy, one))
@@ -404,6 +405,7 @@ class Operations:
             lease.is_administrator,
             request.dialect is Dialect.ONE,
             self._core.row_cap,
+            self._core.query_time_limit_s,
         )
         return Answer(Rows(legacy, one))
 

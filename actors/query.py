@@ -1,7 +1,7 @@
-"""QueryWorker: reads of the real-time and the configuration database, several at once in threads.
+"""QueryWorker: reads of the real-time, the configuration and the history database, several at once in threads.
 
-Invariant: a read sees every commit that was answered before it came; it is stopped at its time limit, and one slow query does
-not hold back the others.
+Invariant: a read sees every commit that was answered before it came; it is stopped at its time limit. Threads share the
+interpreter, so a worker is for short queries or for long ones (``query_client``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from actors.history import HistoryReads
 from sib.access import Rights
 from sib.errors import AuthorizationError
 from sib.query import plan as plans
-from sib.query.budget import Budget
+from sib.query.budget import Budget, Context
 from sib.query.matcher import compile_filter
 from sib.query.parameters import Parameters
 from sib.query.sorting import sort_documents
@@ -32,12 +32,17 @@ from storage.open import Store, open_bdtr
 
 Printed = tuple[str | None, bytes | None]
 
+LONG_NICENESS = 10
+"""Workers for long queries give way to everything else: devices and short queries wait for a processor less."""
+
 
 class QueryWorker:
     """One worker; a sync actor with a pool of threads, each with its own connection."""
 
     def __init__(self, name: str, config: PlatformConfig) -> None:
         logs.configure(config.data, name)
+        if name in config.topology.long_query_workers:
+            os.nice(LONG_NICENESS)
         self._name, self._config = name, config
         self._bdc = open_bdc(config.bdc_url)
         self._threads = threading.local()
@@ -60,19 +65,19 @@ class QueryWorker:
     def run_bdh(
         self,
         text: str,
+        parameters: Parameters | None,
         rights: Mapping[str, Rights],
         row_cap: int,
         time_limit_s: float,
-        parameters: Parameters | None = None,
     ) -> tuple[str | None, bytes | None, bool]:
         """Carry out a SELECT on the history, as ``run`` does; its JSON is that of the clients in every dialect.
 
         Args:
             text: the statement.
+            parameters: values for ``{$name}`` of a predefined query.
             rights: what whoever asks may do, by ontology: each one that the statement names is checked.
             row_cap: rows of the answer.
             time_limit_s: after that it is stopped.
-            parameters: values for ``{$name}`` of a predefined query.
 
         Raises:
             OntologyNotFoundError, AuthorizationError: an ontology of the statement may not be read.
@@ -93,9 +98,10 @@ class QueryWorker:
                 self._counts["query_busy_s"] += time.perf_counter() - began
 
     def _read(self, plan: plans.Read, row_cap: int, time_limit_s: float) -> tuple[Any, bool]:
-        budget = Budget.lasting(time_limit_s, time.monotonic)
         now = utc_now()
+        # Opening it is nothing that the query takes long for.
         store = self._store(self._config.topology.partition_of(plan.ontology))
+        budget = Budget.lasting(time_limit_s, time.monotonic)
         if isinstance(plan, plans.Count):
             limit = plan.limit
             return store.count(plan.ontology, plan.filter, skip=plan.skip, limit=limit, budget=budget), False
@@ -124,12 +130,16 @@ class QueryWorker:
             was_capped,
         )
 
-    def run_bdc(self, text: str, user: str, is_administrator: bool, is_one: bool, row_cap: int) -> Printed:
+    def run_bdc(
+        self, text: str, user: str, is_administrator: bool, is_one: bool, row_cap: int, time_limit_s: float
+    ) -> Printed:
         """A query on the configuration: everybody his own assets, an ADMINISTRADOR all tables; never a secret.
 
         Raises:
             AuthorizationError: another table than Asset, and the user is not ADMINISTRADOR.
+            QueryTimeoutError: over ``time_limit_s``.
         """
+        budget = Budget.lasting(time_limit_s, time.monotonic)
         plan = plan_bdc(text)
         if plan.table == "asset":
             rows = self._bdc.assets(None if is_administrator else user)
@@ -139,10 +149,9 @@ class QueryWorker:
             raise AuthorizationError(
                 f"the configuration table {plan.table!r} is for an ADMINISTRADOR; Asset is for everybody"
             )
-        matches = compile_filter(plan.filter)
-        found = [row for row in rows if matches(row)]
+        found = list(_matching(rows, plan.filter, budget))
         if plan.order:
-            found = sort_documents(found, list(plan.order))
+            found = sort_documents(found, list(plan.order), budget=budget)
         limit = row_cap if plan.limit is None else min(plan.limit, row_cap)
         if plan.is_count:
             return _printed(len(found), is_one)
@@ -168,6 +177,14 @@ class QueryWorker:
     def stats(self) -> dict[str, Any]:
         with self._lock:
             return {"pid": os.getpid(), **self._counts}
+
+
+def _matching(rows: Iterable[dict[str, Any]], filter_: Mapping[str, Any], budget: Budget) -> Iterator[dict[str, Any]]:
+    matches = compile_filter(filter_, Context(budget))
+    for row in rows:
+        budget.spend()
+        if matches(row):
+            yield row
 
 
 def _printed(result: Any, is_one: bool) -> Printed:

@@ -31,7 +31,7 @@ def roster(topology: Topology) -> Iterator[Entry]:
         yield Entry(name, "actors.sessions:SessionShard")
     for name in topology.partitions:
         yield Entry(name, "actors.partition:OntologyPartition")
-    for name in topology.query_workers:
+    for name in topology.query_workers + topology.long_query_workers:
         yield Entry(name, "actors.query:QueryWorker", threads=QUERY_THREADS)
     for name in topology.mqtt_gateways:
         yield Entry(name, "actors.gateway.nodes:MqttGateway", is_async=True)

@@ -62,7 +62,7 @@ class Reader:
             SibError: the query is refused, fails or takes too long.
         """
         if type_ == BDC:
-            return self._run_bdc(text)
+            return self._run_bdc(text, time_limit_s)
         if type_ == BDH:
             with self._history() as queries:
                 return queries.run(text, time_limit_s=time_limit_s).as_dicts()
@@ -100,9 +100,9 @@ class Reader:
         self._catalog.ontology(plan.ontology)
         return plan
 
-    def _run_bdc(self, text: str) -> Any:
+    def _run_bdc(self, text: str, time_limit_s: float) -> Any:
         worker = QueryWorker("sofia2 query", self._config)
-        return orjson.loads(worker.run_bdc(text, "", True, True, ROWS_MAX)[1] or b"null")
+        return orjson.loads(worker.run_bdc(text, "", True, True, ROWS_MAX, time_limit_s)[1] or b"null")
 
     @contextmanager
     def _history(self) -> Iterator[HistoryQueries]:

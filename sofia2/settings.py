@@ -221,6 +221,7 @@ TOPOLOGY = Topology(
     session_shards=("session-shard-0",),
     partitions=("partition-0",),
     query_workers=("query-worker-0",),
+    long_query_workers=("long-query-worker-0",),
 )
 
 

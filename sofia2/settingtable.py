@@ -191,7 +191,11 @@ TABLE: tuple[Setting, ...] = (
         "commands_per_connection_max",
         "SUBSCRIBECOMMANDs of one connection; more are refused.",
     ),
-    _limit("limits.queries_at_once_max", "queries_at_once_max", "Queries of one gateway at work; more are refused."),
+    _limit(
+        "limits.queries_at_once_max",
+        "queries_at_once_max",
+        "Queries of one gateway at work, at most 4 of them for longer than 0.1 s; four times as many wait, more are refused.",
+    ),
     Setting(
         "kp.deployers",
         "texts",

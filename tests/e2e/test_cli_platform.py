@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 START_S = 180
-KINDS = ["HttpGateway", "MqttGateway", "OntologyPartition", "Platform", "QueryWorker", "SessionShard"]
+KINDS = ["HttpGateway", "MqttGateway", "OntologyPartition", "Platform", "QueryWorker", "QueryWorker", "SessionShard"]
 
 pytestmark = pytest.mark.timeout(300)
 
