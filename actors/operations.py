@@ -78,6 +78,11 @@ class Origin:
         """Whether the request came in cipher."""
         return self.slot is not None and self.slot.is_ciphered
 
+    def reads(self) -> None:
+        """From now on the request only reads: see ``Channel.reads``."""
+        if self.channel is not None and self.slot is not None:
+            self.channel.reads(self.slot)
+
     @property
     def client(self) -> str:
         """What the console shows as the instance's last address."""
@@ -330,12 +335,12 @@ class Operations:
     async def _query(self, request: Request, query: ops.Query, origin: Origin) -> Answer:
         lease = await self.lease(request, origin)
         if query.query_type is QueryType.BDC:
-            return await self._query_bdc(request, query, lease)
+            return await self._query_bdc(request, query, lease, origin)
         if query.query_type is QueryType.BDH:
-            return await self._query_bdh(query.query, None, lease)
+            return await self._query_bdh(query.query, None, lease, origin)
         defined = self._core.catalog.defined_query(query.query) if query.query_type is QueryType.SIB_DEFINED else None
         if defined is not None and defined.type == QueryType.BDH:
-            return await self._query_bdh(defined.text, bind_parameters(query.params, defined.params), lease)
+            return await self._query_bdh(defined.text, bind_parameters(query.params, defined.params), lease, origin)
         plan = await read_text(query.query, self.plan_query, query.query_type, query.params, request.ontology)
         if isinstance(plan, plans.Insert):
             return await self._insert_documents(lease, plan)
@@ -345,6 +350,7 @@ class Operations:
             raise UnsupportedError("$out and $merge are refused over SSAP: insert the result instead")
         self._authorize("QUERY", plan.ontology, lease)
         self._authorize_joined(plan, lease)
+        origin.reads()
         legacy, one, was_capped = await self._core.queries.run(
             "run", plan, request.dialect is Dialect.ONE, self._core.row_cap, self._core.query_time_limit_s
         )
@@ -389,15 +395,17 @@ class Operations:
             raise UnsupportedError(NO_SUBSCRIPTION)
         raise NotConfiguredError(f"queries of type {query_type} are not configured on this platform")
 
-    async def _query_bdh(self, text: str, parameters: Parameters | None, lease: Grant) -> Answer:
+    async def _query_bdh(self, text: str, parameters: Parameters | None, lease: Grant, origin: Origin) -> Answer:
         """The worker reads the text and checks each ontology that it names: one reading, for the check and for the work."""
+        origin.reads()
         legacy, one, was_capped = await self._core.queries.run(
             "run_bdh", text, parameters, dict(lease.rights), self._core.row_cap, self._core.query_time_limit_s
         )
         self._core.capped += was_capped
         return Answer(Rows(legacy, one))
 
-    async def _query_bdc(self, request: Request, query: ops.Query, lease: Grant) -> Answer:
+    async def _query_bdc(self, request: Request, query: ops.Query, lease: Grant, origin: Origin) -> Answer:
+        origin.reads()
         legacy, one = await self._core.queries.run(
             "run_bdc",
             query.query,

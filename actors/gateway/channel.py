@@ -1,13 +1,15 @@
 """One SSAP connection of whatever transport: payloads in, answers out in the order of the requests.
 
 Requests of one connection take effect in their order: INSERTs may be under way together, any other request waits until all
-before it are answered. Invariants: answers leave in request order; an acknowledgement (PUBACK) of a write leaves only when it is
-decided, and before its answer; a payload that cannot be read never ends the connection.
+before it are answered; only a read that takes long holds up no write (it may then see what came behind it). Invariants: answers
+leave in request order; an acknowledgement (PUBACK) of a write leaves only when it is decided, and before its answer; a payload
+that cannot be read never ends the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,8 +47,8 @@ class Slot:
     """The place of one request in the order of its connection; an INSERT is sent to its partition as its slot."""
 
     __slots__ = (
-        "channel", "cipher_key", "data", "is_acknowledged", "is_ciphered", "lease", "ontology", "out", "request", "session_key",
-        "then", "token",
+        "channel", "cipher_key", "data", "is_acknowledged", "is_ciphered", "is_overtaken", "lease", "ontology", "out",
+        "request", "session_key", "then", "token",
     )  # fmt: skip
     kind = INSERT
     request: Request
@@ -60,6 +62,8 @@ class Slot:
         self.token = token
         self.is_acknowledged = token is None
         self.out: bytes | None = None
+        self.is_overtaken = False
+        """A read that has taken so long that writes behind it start."""
         self.cipher_key: str | None = None
         """To cipher the answer with; None also for a ciphered request that is answered in clear."""
         self.is_ciphered = False
@@ -103,6 +107,8 @@ class Slot:
         self.out = payload if self.cipher_key is None else encipher(payload.decode(), self.cipher_key).encode()
 
 
+READ_ALONE_S = 0.1
+"""How long the writes behind a read wait for it."""
 HELD_MAX = 10_000
 """INDICATIONs of one connection that wait for an answer; further ones are dropped and counted."""
 _SILENT = b""
@@ -193,12 +199,31 @@ class Channel:
         if not self._is_running and not self._blocked:
             if request.message_type is MessageType.INSERT and self.gateway.router.start_insert(slot, request, self):
                 return
-            if self.pending[0] is slot:
+            if self._may_run(slot):
                 self._run(slot)
                 return
         if self._blocked is None:
             self._blocked = deque()
         self._blocked.append(slot)
+
+    def reads(self, slot: Slot) -> None:
+        """A request has become a read: when it takes long, the writes behind it go on, and only their answers wait for it."""
+        asyncio.get_running_loop().call_later(READ_ALONE_S, self._let_overtake, slot)
+
+    def _let_overtake(self, slot: Slot) -> None:
+        if self.is_open and slot.out is None:
+            slot.is_overtaken = True
+            self._is_running = False
+            self._advance()
+
+    def _may_run(self, slot: Slot) -> bool:
+        """Whether all before it are answered, but for reads that a write need not wait for."""
+        if self.pending[0] is slot:
+            return True
+        if slot.request.message_type not in _WRITES:
+            return False
+        before = itertools.takewhile(lambda each: each is not slot, self.pending)
+        return all(each.is_overtaken or each.out is not None for each in before)
 
     def _run(self, slot: Slot) -> None:
         self._is_running = True
@@ -218,9 +243,9 @@ class Channel:
             answer = Answer(error=error)
         slot.finish(self._formatted(request, answer))
         slot.is_acknowledged = True
-        self._is_running = False
+        if not slot.is_overtaken:
+            self._is_running = False
         self.drain()
-        self._release()
 
     def _formatted(self, request: Request, answer: Answer) -> bytes:
         """The answer's frame; one that cannot be printed is our own fault and must not hang the connection."""
@@ -244,7 +269,7 @@ class Channel:
             request = slot.request
             if request.message_type is MessageType.INSERT and self.gateway.router.start_insert(slot, request, self):
                 self._blocked.popleft()
-            elif self.pending[0] is slot:
+            elif self._may_run(slot):
                 self._blocked.popleft()
                 self._run(slot)
             else:

@@ -224,6 +224,89 @@ async def test_another_request_waits_for_all_before_it_and_all_behind_it_wait(ga
     assert answered(transport) == [0, 1, 2]
 
 
+async def slow_read(gateway, channel, monkeypatch):
+    """A QUERY that reads and takes longer than writes wait."""
+    monkeypatch.setattr(module, "READ_ALONE_S", 0)
+    channel.receive(frame("QUERY", 0), "t0")
+    await turns(gateway)
+    channel.reads(gateway.router.running[0][1])
+    await turns(gateway)
+
+
+async def test_a_write_does_not_wait_for_a_slow_read_but_its_answer_does(gateway, transport, channel, monkeypatch):
+    channel.receive(frame("QUERY", 0), "t0")
+    await turns(gateway)
+    channel.receive(insert(1), "t1")
+    assert gateway.router.inserts == []
+    monkeypatch.setattr(module, "READ_ALONE_S", 0)
+    channel.reads(gateway.router.running[0][1])
+    await turns(gateway)
+    gateway.router.inserts[0].stored(ID)
+    channel.receive(frame("UPDATE", 2, body='{"query":"x","data":null}'), "t2")
+    await turns(gateway)
+    assert transport.kinds == ["ack t0", "ack t1"]
+    await finish(gateway)
+    assert transport.kinds == ["ack t0", "ack t1", "ack t2"]
+    await finish(gateway, at=0)
+    assert answered(transport) == [0, 1, 2]
+
+
+async def test_what_is_no_write_waits_for_a_slow_read_and_so_does_all_behind_it(
+    gateway, transport, channel, monkeypatch
+):
+    await slow_read(gateway, channel, monkeypatch)
+    channel.receive(frame("LEAVE", 1), "t1")
+    channel.receive(insert(2), "t2")
+    await turns(gateway)
+    assert (len(gateway.router.running), gateway.router.inserts) == (1, [])
+    await finish(gateway)
+    assert len(gateway.router.running) == 2
+    await finish(gateway)
+    gateway.router.inserts[0].stored(ID)
+    await turns(gateway)
+    assert answered(transport) == [0, 1, 2]
+
+
+async def test_an_update_beside_a_slow_read_is_alone_though_the_read_ends(gateway, transport, channel, monkeypatch):
+    await slow_read(gateway, channel, monkeypatch)
+    channel.receive(frame("UPDATE", 1, body='{"query":"x","data":null}'), "t1")
+    await turns(gateway)
+    channel.hold_indications()
+    caused = channel.indicate(b"caused by the update")
+    channel.receive(insert(2), "t2")
+    await finish(gateway, at=0)
+    assert (transport.kinds, gateway.router.inserts) == (["ack t0", "answer"], [])
+    await finish(gateway, at=1)
+    assert transport.kinds == ["ack t0", "answer", "ack t1", "answer", "ind"]
+    assert caused.done()
+    assert len(gateway.router.inserts) == 1
+
+
+async def test_indications_wait_for_an_answer_that_waits_for_a_slow_read(gateway, transport, channel, monkeypatch):
+    await slow_read(gateway, channel, monkeypatch)
+    channel.receive(frame("UPDATE", 1, body='{"query":"x","data":null}'), "t1")
+    await turns(gateway)
+    channel.hold_indications()
+    channel.indicate(b"caused by the update")
+    await finish(gateway, at=1)
+    assert transport.kinds == ["ack t0", "ack t1"]
+    await finish(gateway, at=0)
+    assert transport.kinds == ["ack t0", "ack t1", "answer", "answer", "ind"]
+
+
+async def test_a_read_that_is_answered_soon_lets_nothing_overtake(gateway, transport, channel, monkeypatch):
+    monkeypatch.setattr(module, "READ_ALONE_S", 0)
+    channel.receive(frame("QUERY", 0), "t0")
+    await turns(gateway)
+    gateway.router.running[0][2].set_result(Answer(Text("x")))
+    await turns(gateway)
+    channel.reads(gateway.router.running[0][1])
+    channel.receive(frame("UPDATE", 1, body='{"query":"x","data":null}'), "t1")
+    channel.receive(insert(2), "t2")
+    await turns(gateway)
+    assert gateway.router.inserts == []
+
+
 @pytest.mark.parametrize(
     ("kind", "is_write"), [("QUERY", False), ("JOIN", False), ("SUBSCRIBE", False), ("UPDATE", True), ("BULK", True)]
 )
