@@ -129,8 +129,9 @@ class WriterState:
         self.seq, self.last_id = seq, last_id
         self._is_stale = True
         self._doomed.clear()
-        with contextlib.suppress(SibError), store_errors(), self.connection.begin():
+        with contextlib.suppress(SibError), store_errors(), self.connection.begin() as reading:
             self.reload_if_foreign()
+            reading.rollback()
 
     def save(self, counts: dict[str, int]) -> None:
         """Writes the counters at the end of a transaction; ``counts``: by how many documents each collection grew."""

@@ -93,10 +93,11 @@ class Transaction:
     def _take_back(self, began: RootTransaction) -> None:
         try:
             with store_errors():
-                if began.is_active:
-                    began.rollback()
-                elif self._connection.in_transaction():
-                    self._connection.rollback()
+                has_failed_to_commit = not began.is_active
+                began.rollback()
+                # SQLAlchemy takes a COMMIT that failed for the end of the transaction; the database may have it open still.
+                if has_failed_to_commit and not self._connection.invalidated:
+                    self._connection.connection.rollback()
         finally:
             self._state.take_back(*self._start)
 

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from sib.errors import ConfigurationError, StoreUnavailableError
+from sib.errors import ConfigurationError, StoreError, StoreUnavailableError
 from storage.open import open_bdtr
 
 
@@ -48,6 +48,22 @@ def test_a_full_disk_takes_the_write_back_and_later_writes_work(filled):
 
     assert filled.count("S") == 1
     raw.execute("PRAGMA max_page_count=1000000")
+    with filled.begin() as transaction:
+        transaction.insert_document("S", {"_id": 2})
+    assert [document["_id"] for document in filled.find("S")] == [1, 2]
+    assert [change.seq for change in filled.changes(0, 10)] == [1, 2]
+
+
+def test_a_commit_that_fails_leaves_the_store_usable(filled):
+    """A disk without space for the log fails at the commit, where the database leaves its transaction open."""
+    raw = filled._state.connection.connection.dbapi_connection
+    refuse = sqlite3.SQLITE_DENY
+    raw.set_authorizer(lambda action, verb, *_: refuse if (action, verb) == (22, "COMMIT") else sqlite3.SQLITE_OK)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not authorized"), filled.begin() as transaction:
+            transaction.insert_document("S", {"_id": 2})
+    raw.set_authorizer(None)
+
     with filled.begin() as transaction:
         transaction.insert_document("S", {"_id": 2})
     assert [document["_id"] for document in filled.find("S")] == [1, 2]
