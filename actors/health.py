@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from actors.config import PlatformConfig
@@ -81,6 +81,17 @@ class Databases:
 
             self._files = open_files(self._config.history_url)
         void(self._files.entries(""))
+
+
+def with_failed_writes(bdtr: dict[str, Any], failures: Iterable[str | None]) -> dict[str, Any]:
+    """The health of a BDTR that may read but not write: a question only reads, so the last write of each partition counts.
+
+    ``failures``: why it failed, None where it did not. It counts until a write succeeds.
+    """
+    failure = next(filter(None, failures), None)
+    if failure is None or bdtr["state"] != "ok":
+        return bdtr
+    return {**bdtr, "state": "failed", "detail": f"the last write failed: {failure}"}
 
 
 def void(_answer: object) -> None:

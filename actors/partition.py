@@ -59,6 +59,7 @@ class OntologyPartition:
         self._contexts: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self._feed = Feed(self._positions(), self._store.seq)
         self._counts = {"batches": 0, "commits": 0, "writes": 0, "rejects": 0, "repeats": 0, "busy_s": 0.0}
+        self._write_failure: str | None = None
         self._prepare_all()
         self._load_subscriptions()
         gc.collect()
@@ -126,9 +127,12 @@ class OntologyPartition:
         work = Work(self, batch)
         try:
             remembered = self._commit(work, writer, number)
-        except BaseException:
+        except BaseException as error:
             self._prepared.clear()
+            if isinstance(error, StoreUnavailableError):
+                self._write_failure = error.message
             raise
+        self._write_failure = None
         if remembered is not None:
             self._counts["repeats"] += 1
             return restored(self._store.machine, remembered)
@@ -294,6 +298,7 @@ class OntologyPartition:
             "version": self._catalog.version,
             "seq": self._store.seq,
             "subscriptions": self._feed.subscriptions,
+            "write_failure": self._write_failure,
             **self._counts,
         }
 

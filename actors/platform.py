@@ -13,7 +13,7 @@ from typing import Any
 
 from actors import logs
 from actors.config import PlatformConfig
-from actors.health import Databases
+from actors.health import Databases, with_failed_writes
 from actors.kp.container import KpContainer
 from actors.metrics import Samples, merge_samples
 from actors.ray_metrics import RayMetrics
@@ -140,6 +140,8 @@ class Platform:
             self._databases.health(),
         )
         actors = found[: len(self._kinds)]
+        failures = [actor.get("stats", {}).get("write_failure") for actor in actors]
+        databases["bdtr"] = with_failed_writes(databases["bdtr"], failures)
         platform = {
             "name": "platform", "kind": "Platform", "pid": os.getpid(), "node": "head", "state": "running", "restarts": 0,
         }  # fmt: skip

@@ -1,10 +1,13 @@
 """The platform on databases of servers: the KP tests unchanged, and what it does when a database is not there."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +28,8 @@ CORE = ("devices", "queries", "subscriptions", "order", "rest", "client_frames")
 """The KP tests that use a platform as it is."""
 ONTOLOGY, KP, TOKEN = "TestSensorTemperatura", "KPTestTemperatura", "e5e8a005d0a248f1ad2cd60a821e6838"
 RECOVERY_S = 60
+ANSWER_S = 100
+"""An answer of a platform whose database is gone or frozen takes less."""
 
 
 def database(url, name):
@@ -144,66 +149,102 @@ def eventually(check, within_s=RECOVERY_S):
         time.sleep(0.5)
 
 
+@pytest.fixture(scope="module", params=["mariadb", "mongodb"])
+def faulty(request, started, tmp_path_factory):
+    """A platform with its server: MariaDB has both databases, MongoDB the BDTR."""
+    if request.param == "mariadb":
+        platform, server = request.getfixturevalue("on_mariadb"), request.getfixturevalue("mariadb")
+        yield SimpleNamespace(platform=platform, server=server, databases={"bdc", "bdtr"})
+        return
+    with (
+        own_server("mongodb", tmp_path_factory.mktemp("mongodb")) as server,
+        started(bdtr=server.url) as platform,
+    ):
+        yield SimpleNamespace(platform=platform, server=server, databases={"bdtr"})
+
+
 @pytest.fixture
-def device(on_mariadb):
-    found = Device(on_mariadb)
-    found.join()
-    assert found.insert("before").status_code == 200
+def device(faulty):
+    found = Device(faulty.platform)
+    eventually(lambda: found.join() or found.insert("before").status_code == 200)
     yield found
     found.client.close()
 
 
-def test_a_database_that_goes_and_comes_back(command, on_mariadb, mariadb, device):
-    mariadb("kill")
+def failed(health):
+    return {name for name, each in health.items() if each["state"] == "failed"}
+
+
+def test_a_database_that_goes_and_comes_back(command, faulty, device):
+    with inserting(faulty.platform) as acknowledged:
+        eventually(lambda: len(acknowledged) > 20)
+        faulty.server("kill")
+        try:
+            began = time.monotonic()
+            assert device.insert("while-gone").status_code >= 400
+            read = device.query("before")
+            assert read.status_code >= 400
+            assert "database" in read.text.lower()
+            assert time.monotonic() - began < ANSWER_S
+            assert failed(health(command, faulty.platform)) == faulty.databases
+            eventually(lambda: "cannot be reached" in health(command, faulty.platform)["bdtr"]["detail"])
+            n_acknowledged = len(acknowledged)
+        finally:
+            faulty.server.start()
+        eventually(lambda: len(acknowledged) > n_acknowledged + 20)
+    assert [asset for asset in ("before", *acknowledged) if asset not in device.query(asset).text] == []
+    eventually(lambda: not failed(health(command, faulty.platform)))
+
+
+@contextmanager
+def inserting(platform):
+    """Another KP INSERTs meanwhile; gives the list of what was acknowledged."""
+    device, acknowledged, is_over = Device(platform), [], threading.Event()
+    mark = f"w{time.monotonic_ns()}"
+
+    def work():
+        for number in itertools.count():
+            if is_over.is_set():
+                return
+            try:
+                if device.key is None:
+                    device.join()
+                if device.insert(f"{mark}-{number}.").status_code == 200:
+                    acknowledged.append(f"{mark}-{number}.")
+            except httpx.HTTPError:
+                device.key = None
+
+    thread = threading.Thread(target=work)
+    thread.start()
     try:
-        refused = device.insert("while-gone")
-        assert refused.status_code >= 400
-        read = device.query("before")
-        assert read.status_code >= 400
-        assert "database" in read.text.lower()
-        found = health(command, on_mariadb)
-        assert found["bdc"]["state"] == found["bdtr"]["state"] == "failed"
-        assert "cannot be reached" in found["bdtr"]["detail"]
-        assert found["bdh"]["state"] == "ok"
+        yield acknowledged
     finally:
-        mariadb.start()
-    eventually(lambda: device.insert("after").status_code == 200)
-    assert "before" in device.query("before").text
-    assert "after" in device.query("after").text
-    eventually(lambda: all(each["state"] == "ok" for each in health(command, on_mariadb).values()))
+        is_over.set()
+        thread.join()
+        device.client.close()
 
 
-def test_a_frozen_database_holds_up_nobody(command, on_mariadb, mariadb, device):
-    pid = int(mariadb_pid(mariadb))
+def test_a_frozen_database_holds_up_nobody(command, faulty, device):
+    pid = int((server_home(faulty.server) / "pid").read_text())
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        found = health(command, on_mariadb)
+        found = health(command, faulty.platform)
         assert time.monotonic() - began < 20
+        assert failed(found) == faulty.databases
         assert "has not answered" in found["bdtr"]["detail"]
-        assert not is_acknowledged(device, "while-frozen")
+        device.client.timeout = ANSWER_S
+        assert device.insert("while-frozen").status_code >= 400
+        assert device.query("before").status_code >= 400
     finally:
         os.kill(pid, signal.SIGCONT)
-    eventually(lambda: device.insert("thawed").status_code == 200, within_s=120)
-
-
-def is_acknowledged(device, asset, within_s=15):
-    """Whether an INSERT is answered with success; no answer at all is none. (A statement may take 60 s.)"""
-    device.client.timeout = within_s
-    try:
-        return device.insert(asset).status_code == 200
-    except httpx.ReadTimeout:
-        return False
-    finally:
         device.client.timeout = 30
+    eventually(lambda: device.insert("thawed").status_code == 200, within_s=120)
+    assert "before" in device.query("before").text
 
 
-def mariadb_pid(server):
-    """The process of a server that the test started."""
-    return (server_home(server) / "pid").read_text()
-
-
-def test_a_database_that_only_reads_takes_no_writes(on_mariadb, mariadb, device):
+@pytest.mark.parametrize("faulty", ["mariadb"], indirect=True)
+def test_a_database_that_only_reads_takes_no_writes(mariadb, device):
     socket = server_home(mariadb) / "socket"
     root = create_engine(f"mysql+pymysql://root@localhost/?unix_socket={socket}")
 
@@ -222,8 +263,43 @@ def test_a_database_that_only_reads_takes_no_writes(on_mariadb, mariadb, device)
     eventually(lambda: device.insert("writable").status_code == 200)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that is a file system of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_refuses_writes_and_answers_queries_until_there_is_space(command, started, small_disk):
+    with started(bdtr=f"sqlite:{small_disk}/bdtr") as platform:
+        device = Device(platform)
+        device.join()
+        assert device.insert("before").status_code == 200
+        ballast = small_disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        refused = device.insert("full" + "x" * 10_000)
+        assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+        assert "send it again" in refused.text
+        assert "before" in device.query("before").text
+        found = health(command, platform)
+        assert failed(found) == {"bdtr"}
+        assert "the last write failed" in found["bdtr"]["detail"]
+        assert "free some space" in found["bdtr"]["detail"]
+        ballast.unlink()
+        eventually(lambda: device.insert("after").status_code == 200)
+        assert not failed(health(command, platform))
+        assert [asset in device.query(asset).text for asset in ("before", "after")] == [True, True]
+        device.client.close()
+
+
 def server_home(server):
-    return Path(server._environment["SOFIA2_SERVICES"]) / "mariadb"
+    return next(Path(server._environment["SOFIA2_SERVICES"]).glob(f"{server.name}*/pid")).parent
 
 
 # ------------------------------------------------------------------------------- at the start

@@ -5,7 +5,7 @@ import threading
 import time
 
 from actors import health
-from actors.health import Probe
+from actors.health import Probe, with_failed_writes
 from sib.errors import StoreUnavailableError
 
 
@@ -57,3 +57,12 @@ async def test_a_frozen_database_is_asked_once_and_holds_up_nobody(monkeypatch):
     assert (await probe.health())["state"] == "ok"
     assert (await probe.health())["state"] == "ok"
     assert len(asked) == 2
+
+
+def test_a_database_that_reads_but_does_not_write_has_failed():
+    well = {"state": "ok", "latency_ms": 1.0, "partitions": 2}
+    assert with_failed_writes(well, [None, None]) == well
+    failed = with_failed_writes(well, [None, "The disk is full."])
+    assert failed == {**well, "state": "failed", "detail": "the last write failed: The disk is full."}
+    gone = {"state": "failed", "detail": "it cannot be reached"}
+    assert with_failed_writes(gone, ["The disk is full."]) == gone
