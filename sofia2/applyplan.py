@@ -246,7 +246,8 @@ class _Planner:
         record = replace(current, **changes) if current else OntologyRecord(name=declared.name, **changes)
         if "schema_text" in changes or "indexes" in given:
             record = self._compiled(declared, record)
-        if "owner" in changes and not may_create_ontologies(self._roles.get(record.owner, Role.USUARIO)):
+        role = self._roles.get(record.owner)  # none: there is no such user, which is a problem of its own
+        if "owner" in changes and role is not None and not may_create_ontologies(role):
             self.warn(declared.line_of("owner"), f"{record.owner!r} is USUARIO, who could not create it himself.")
         self._plan.ontologies.append(record)
 
@@ -426,10 +427,6 @@ class _Planner:
     def file_text(self, path: LocatedText) -> str:
         """The text of a file beside the applied one."""
         return read_file_text(self._source.folder, path)
-
-    def role_of(self, user: str) -> Role:
-        """What a user is, on the platform or in the files."""
-        return self._roles.get(user, Role.USUARIO)
 
     def ontology(self, name: str) -> OntologyRecord | None:
         """An ontology as it will be."""

@@ -41,8 +41,9 @@ class Ontology:
         self.name = name
         self.version = version
         self.schema_text = schema_text
-        self.schema = schema.normalise(schema.parse_schema(schema_text))
-        self._validator = schema.compile_validator(self.schema)
+        written = schema.parse_schema(schema_text)
+        self.schema = schema.normalise(written)
+        self._validator = schema.compile_validator(self.schema, schema.draft_of(written))
         schema.check_expansion(self.schema)
         self._is_valid = self._validator.is_valid
         self._shape = Shape(self.schema)

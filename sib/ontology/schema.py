@@ -150,8 +150,15 @@ def check_expansion(schema: dict[str, Any]) -> None:
         )
 
 
-def compile_validator(schema: dict[str, Any]) -> jsonschema_rs.Draft4Validator:
-    """Compile a normalised schema. ``format`` is not asserted, nothing is fetched, patterns cannot explode.
+def draft_of(schema: dict[str, Any]) -> str:
+    """The draft that a schema as it was written says it is in: what its errors name."""
+    return "draft-03" if "draft-03" in str(schema.get("$schema")) else "draft-04"
+
+
+def compile_validator(schema: dict[str, Any], draft: str = "draft-04") -> jsonschema_rs.Draft4Validator:
+    """Compile a normalised schema that was written in a draft.
+
+    ``format`` is not asserted, nothing is fetched, patterns cannot explode.
 
     Raises:
         SchemaError: a keyword has a value that it cannot have, or a ``$ref`` leads nowhere.
@@ -167,7 +174,7 @@ def compile_validator(schema: dict[str, Any]) -> jsonschema_rs.Draft4Validator:
         )
     except jsonschema_rs.ValidationError as error:
         where = ".".join(str(step) for step in error.instance_path) or "its root"
-        raise SchemaError(f"The schema is not valid draft-04 at {where}: {error.message[:200]}.") from error
+        raise SchemaError(f"The schema is not valid {draft} at {where}: {error.message[:200]}.") from error
     except (jsonschema_rs.ReferencingError, ValueError, TypeError, OverflowError) as error:
         raise SchemaError(f"The schema cannot be used: {str(error)[:200]}.") from error
 
@@ -200,7 +207,7 @@ class _Normaliser:
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema = schema
         declared = schema.get("$schema", DRAFT_04)
-        self._is_draft_03 = isinstance(declared, str) and "draft-03" in declared
+        self._is_draft_03 = draft_of(schema) == "draft-03"
         if not self._is_draft_03 and not _is_draft_04(declared):
             raise SchemaError(
                 f'The schema says "$schema": {str(declared)[:100]!r}: write it in draft-04 ({DRAFT_04!r}).'

@@ -20,7 +20,11 @@ def apply(
     config: Config = None,
     json: Json = False,
 ) -> int:
-    """Bring users, ontologies, KPs, tokens, queries, assets and settings to what files say: all of it or nothing."""
+    """Bring users, ontologies, KPs, tokens, queries, assets and settings to what files say: all of it or nothing.
+
+    What a file does not name stays as it is, objects and their fields: a user, ontology, rule or process that was disabled is
+    enabled by 'active: true' only. A token that is written as its text alone is active.
+    """
     from sofia2.apply import apply_files
     from sofia2.settings import check_setting
 

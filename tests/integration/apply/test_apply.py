@@ -424,3 +424,33 @@ def test_an_empty_file_of_the_format_changes_nothing(apply, bdc):
         configuration.users.put(UserRecord("sofia", Role.USUARIO))
     report = apply("sofia2: 1\n")
     assert (report.objects, report.exit_status, report.version) == ((), 0, 1)
+
+
+def test_what_was_disabled_stays_so_until_a_file_says_that_it_is_active(apply, bdc):
+    ontology = "ontologies: [{name: O, owner: sofia, schema: {type: object}%s}]\n"
+    rule = "rules: [{name: r, owner: sofia, type: ontology, ontologies: [O], when: n > 1, then: pass%s}]\n"
+    user = "users: [{name: ana, password: long enough, email: %s}]\n"
+    users = SOFIA + "  - {name: ana, password: long enough%s}\n"
+    assert apply(users % ", active: false" + ontology % ", active: false" + rule % ", active: false").exit_status == 0
+    assert apply("sofia2: 1\n" + user % "a@example.org" + ontology % ", public: true" + rule % "").exit_status == 0
+    with bdc.read() as configuration:
+        assert configuration.users.get("ana").email == "a@example.org"
+        assert configuration.ontologies.get("O").public
+        assert not configuration.users.get("ana").active
+        assert not configuration.ontologies.get("O").active
+        assert not configuration.rules.get("r").active
+    assert apply(users % ", active: true" + ontology % ", active: true" + rule % ", active: true").exit_status == 0
+    with bdc.read() as configuration:
+        assert configuration.users.get("ana").active
+        assert configuration.ontologies.get("O").active
+        assert configuration.rules.get("r").active
+
+
+def test_an_owner_who_does_not_exist_is_a_problem_and_not_a_usuario(apply):
+    report = apply("sofia2: 1\nontologies: [{name: O, owner: nobody, schema: {type: object}}]\n")
+    assert [problem.line for problem in report.problems] == [2]
+    assert report.warnings == ()
+    created = apply(
+        SOFIA.replace("COLABORADOR", "USUARIO") + "ontologies: [{name: O, owner: sofia, schema: {type: object}}]\n"
+    )
+    assert ["is USUARIO" in str(warning) for warning in created.warnings] == [True]

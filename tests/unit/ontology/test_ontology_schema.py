@@ -242,6 +242,10 @@ def test_a_text_that_is_no_schema_is_refused_with_the_reason(text, words):
         ({"properties": {"a": {"$ref": 5}}}, "not text"),
         ({"properties": {"a": {"$ref": "#/nowhere"}}}, "nowhere"),
         ({"type": "text"}, "not valid draft-04 at type"),
+        (
+            {"$schema": "http://json-schema.org/draft-03/schema#", "properties": {"a": {"type": "text"}}},
+            "not valid draft-03 at properties.a.type",
+        ),
         ({"properties": {"a": {"pattern": "["}}}, "not valid draft-04 at properties.a.pattern"),
         ({"properties": {"a": {"$ref": "#/datos"}}, "datos": {"properties": 5}}, "object"),
     ],
