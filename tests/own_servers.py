@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import pytest
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def own_server(name: str, folder: Path) -> Iterator[PrivateServer]:
-    """``mariadb``, ``mongodb`` or ``hdfs`` with its data in a folder. It is stopped at the end."""
+    """``mariadb``, ``postgresql``, ``mongodb`` or ``hdfs`` with its data in a folder. It is stopped at the end."""
     with ExitStack() as stack:
         try:
             server = stack.enter_context(private_server(name, folder))
@@ -30,6 +31,14 @@ def own_server(name: str, folder: Path) -> Iterator[PrivateServer]:
                 pytest.fail(str(error), pytrace=False)
             pytest.skip(str(error))
         yield server
+
+
+@contextmanager
+def folder_for_a_server() -> Iterator[Path]:
+    """A folder where also PostgreSQL may go, which runs as another user: those of pytest are closed to him."""
+    with TemporaryDirectory(dir="/var/tmp", prefix="sofia2-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Database servers for the contract tests: ``scripts/services/NAME`` starts them, and each is stopped after its tests.
 
+Workers that run beside each other (``-n 2``) have servers of their own: a test may kill its server.
 A server that is not installed is a skip with its reason; where CI=true, a failure for those that every run must have.
 ``SOFIA2_TEST_MONGODB_URL`` and ``SOFIA2_TEST_ORACLE_URL`` name servers that are there anyway.
 """
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from benchmarks.servers import PrivateServer
 from tests.contract.portability import _every_statement_is_portable  # noqa: F401 - a fixture for all tests of this folder
+from tests.own_servers import folder_for_a_server, own_server
 
 
 def pytest_configure(config):
@@ -55,8 +58,8 @@ class Server:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, name: str, url: str):
-        self.name, self.url = name, url
+    def __init__(self, name: str, url: str, own: PrivateServer | None = None):
+        self.name, self.url, self._own = name, url, own
 
     def place(self) -> str:
         """A partition of its own, which the tests leave behind; the next run of the server makes it anew."""
@@ -82,6 +85,9 @@ class Server:
 
     def control(self, command: str) -> None:
         """``stop``, ``kill`` or ``start`` the server."""
+        if self._own is not None:
+            self._own(command)
+            return
         done = _service(self.name, command)
         assert done.returncode == 0, done.stderr
 
@@ -92,6 +98,10 @@ def server(request):
     name = getattr(request, "param", "sqlite")
     if name == "sqlite":
         yield None
+        return
+    if "PYTEST_XDIST_WORKER" in os.environ and f"SOFIA2_TEST_{name.upper()}_URL" not in os.environ and name != "oracle":
+        with folder_for_a_server() as folder, own_server(name, folder) as own:
+            yield Server(name, own.url, own)
         return
     url, is_ours = _start(name)
     found = Server(name, url)
