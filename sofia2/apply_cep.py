@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from sib.cep.definitions import CepEvent, CepRule, circle_of, problems_of
+from sib.cep.definitions import CepEvent, CepRule, circle_of, misread, problems_of, streams_of
+from sib.cep.events import EventDefinition
 from sib.errors import SibError
 from sofia2.applyfile import Declared, Section, read_name, read_ontology_name, read_user_name
 from sofia2.applysections import Extension, Planning
@@ -90,11 +93,26 @@ def plan_rule(planning: Planning, declared: Declared) -> CepRule | None:
 
 
 def check_rule(planning: Planning, declared: Declared) -> None:
-    """Refuse a rule that would read its own outputs, as it could not run."""
-    active = [rule for rule in planning.others("cep_rules") if rule.active]
-    circle = circle_of(declared.name, active)
+    """Refuse a rule that could not run: it would read its own outputs, or what its events do not have."""
+    active = {rule.name: rule for rule in planning.others("cep_rules") if rule.active}
+    circle = circle_of(declared.name, active.values())
     if circle:
         planning.refuse(declared.line_of("from"), f"these CEP rules feed themselves: {' -> '.join(circle)}.")
+    if declared.name in active:
+        rule = active[declared.name].parse()
+        for problem in misread(rule, _events_of(planning, streams_of(rule))):
+            planning.refuse(declared.line_of("from"), f"the rule {declared.name!r}: {problem}")
+
+
+def _events_of(planning: Planning, streams: Iterable[str]) -> dict[str, EventDefinition]:
+    """The events among these streams."""
+    events = {event.name.casefold(): event for event in planning.others("cep_events")}
+    found = {}
+    for stream in streams:
+        if stream in events:
+            with suppress(SibError):  # it is refused where it is declared
+                found[stream] = events[stream].definition(planning.compiled(events[stream].ontology))
+    return found
 
 
 def export_event(event: CepEvent) -> dict[str, Any]:

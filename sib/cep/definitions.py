@@ -87,6 +87,17 @@ def problems_of(rule: CepRule, streams: Mapping[str, Mapping[str, str | None]] |
         return [str(error)]
 
 
+def misread(rule: Rule, events: Mapping[str, EventDefinition]) -> list[str]:
+    """What a rule reads of CEP events that they do not have, or not of such a type, in sentences.
+
+    ``events`` by stream in lower case; of other streams (outputs of rules, tables) nothing is known.
+    """
+    read = streams_of(rule)
+    streams = {name: events[name].types() for name in read if name in events}
+    others = dict.fromkeys(name for name in read if name not in events)
+    return [_said(problem) for problem in check([rule], streams, others)]
+
+
 def circle_of(name: str, rules: Iterable[CepRule]) -> list[str]:
     """The rules through which a rule reads its own outputs, from it to itself; empty if it does not.
 
@@ -181,8 +192,12 @@ def deploy(
     parsed: dict[str, Rule] = {}
     for rule in rules:
         try:
-            parsed[rule.name] = rule.parse()
-            deployment.rules[rule.name] = rule
+            read_rule = rule.parse()
+            problems = misread(read_rule, definitions)
+            if problems:
+                deployment.broken[rule.name] = "; ".join(problems)
+            else:
+                parsed[rule.name], deployment.rules[rule.name] = read_rule, rule
         except CepSyntaxError as error:
             deployment.broken[rule.name] = "; ".join(map(_said, error.problems))
         except ValueError as error:

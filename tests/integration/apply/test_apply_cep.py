@@ -110,3 +110,12 @@ def test_a_circle_of_rules_that_there_were_and_new_ones(apply):
     activated = apply("sofia2: 1\ncep_rules: [{name: off, active: true}]")
     assert said(activated) == ["these CEP rules feed themselves: off -> a -> off."]
     assert not apply(rules(("b", "Q", "P", "true"), ("a", "X", "Q", "true"))).problems
+
+
+def test_a_rule_that_reads_what_its_event_does_not_have_is_refused(apply):
+    wrong = CEP.replace("READINGS[A__N > 1]", "READINGS[A__M > 1]")
+    assert said(apply(wrong)) == ["the rule 'hot': 1:15: no attribute is called A__M"]
+    assert (
+        "works on a"
+        in said(apply(CEP.replace("A__N > 1", "-A__N > 1").replace("type: number}, at", "type: string}, at")))[0]
+    )

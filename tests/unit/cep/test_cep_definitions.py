@@ -53,6 +53,8 @@ def test_events_go_through_rules_and_their_outputs():
         rule("bad", "bob", "F[MINE__ID in Act.id]", "out"),
         rule("bad", "bob", "nowhere", "out"),
         rule("bad", "bob", "F[", "out"),
+        rule("bad", "bob", "F[MINE__W > 1]", "out"),
+        rule("bad", "bob", "F[MINE__ID > 1]", "out"),
     ],
     ids=lambda bad: f"{bad.from_box} into {bad.insert_box}",
 )
