@@ -3,24 +3,28 @@
 import asyncio
 import inspect
 
-from actors.runtime import ActorGoneError
+from actors.runtime import ActorGoneError, Ref
 
 
 class LocalRef:
-    """Stands for ``actors.runtime.Ref``; ``actors`` holds the objects by name."""
+    """What ``actors.runtime.Ref`` does in a test; ``actors`` holds the objects by name."""
 
     actors: dict = {}
 
-    def __init__(self, name):
-        self._name = name
-
     async def call(self, method, *arguments):
-        if self._name not in self.actors:
-            raise ActorGoneError(self._name)
-        result = getattr(self.actors[self._name], method)(*arguments)
+        if self.name not in LocalRef.actors:
+            raise ActorGoneError(self.name)
+        result = getattr(LocalRef.actors[self.name], method)(*arguments)
         return await result if inspect.isawaitable(result) else result
 
     def tell(self, method, *arguments):
-        actor = self.actors.get(self._name)
+        actor = LocalRef.actors.get(self.name)
         if actor is not None:
             asyncio.get_running_loop().call_soon(getattr(actor, method), *arguments)
+
+
+def use_local_actors(monkeypatch, actors):
+    """From here to the end of the test every reference means these objects; more may be put into the map."""
+    monkeypatch.setattr(LocalRef, "actors", actors)
+    for name in ("call", "tell"):
+        monkeypatch.setattr(Ref, name, getattr(LocalRef, name))

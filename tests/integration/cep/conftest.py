@@ -4,10 +4,7 @@ import json
 
 import pytest
 
-from actors import clients
-from actors import partition as partition_module
 from actors import watcher as watcher_module
-from actors.cep import delivery as delivery_module
 from actors.config import Limits, PlatformConfig
 from actors.partition import OntologyPartition
 from actors.query import QueryWorker
@@ -16,15 +13,13 @@ from sib.cep.definitions import CepEvent
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import OntologyRecord, UserRecord
 from tests.integration.cep.cep_platform import TOPOLOGY, CepPlatform
-from tests.integration.local_actors import LocalRef
+from tests.integration.local_actors import use_local_actors
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}, "k": {"type": "string"}}}
 
 
 @pytest.fixture
 async def platform(tmp_path, monkeypatch):
-    for module in (clients, partition_module, watcher_module, delivery_module):
-        monkeypatch.setattr(module, "Ref", LocalRef)
     monkeypatch.setattr(watcher_module, "BEAT_S", 0.05)
     for module in ("actors.partition", "actors.query", "actors.operations", "actors.cep.shard"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
@@ -40,7 +35,7 @@ async def platform(tmp_path, monkeypatch):
     config = PlatformConfig(str(tmp_path), *urls, TOPOLOGY, listeners=(), limits=Limits())
     partition = OntologyPartition("partition-0", config)
     actors = {"partition-0": partition, "query-0": QueryWorker("query-0", config)}
-    monkeypatch.setattr(LocalRef, "actors", actors)
+    use_local_actors(monkeypatch, actors)
     platform = CepPlatform(config, bdc, partition)
     yield platform
     platform.die()

@@ -6,8 +6,7 @@ from datetime import datetime
 import pytest
 from bson import ObjectId
 
-from actors import clients, inside
-from actors import partition as partition_module
+from actors import inside
 from actors.config import PlatformConfig, Topology
 from actors.inside import Inside, Principal
 from actors.partition import OntologyPartition
@@ -17,7 +16,7 @@ from sib.errors import AuthorizationError, InvalidInstanceError, OntologyNotFoun
 from sib.ssap.messages import QueryType
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, UserRecord
-from tests.integration.local_actors import LocalRef
+from tests.integration.local_actors import use_local_actors
 
 SCHEMA = '{"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"], "additionalProperties": false}'
 TOPOLOGY = Topology(("mqtt-0",), ("http-0",), ("shard-0",), ("partition-0",), ("query-0",))
@@ -26,8 +25,6 @@ SOFIA, ANA = Principal("sofia", session_key="rule:test"), Principal("ana")
 
 @pytest.fixture
 async def platform(tmp_path, monkeypatch):
-    for module in (clients, partition_module):
-        monkeypatch.setattr(module, "Ref", LocalRef)
     for module in ("actors.partition", "actors.query", "actors.operations"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
     (tmp_path / "bdtr").mkdir()
@@ -43,7 +40,7 @@ async def platform(tmp_path, monkeypatch):
         str(tmp_path), f"sqlite:///{tmp_path}/bdc.db", f"sqlite:{tmp_path}/bdtr", TOPOLOGY, listeners=()
     )
     partition = OntologyPartition("partition-0", config)
-    monkeypatch.setattr(LocalRef, "actors", {"partition-0": partition, "query-0": QueryWorker("query-0", config)})
+    use_local_actors(monkeypatch, {"partition-0": partition, "query-0": QueryWorker("query-0", config)})
     return Inside("rule-runner-0", config), bdc, partition
 
 

@@ -6,8 +6,6 @@ import shutil
 import orjson
 import pytest
 
-from actors import clients
-from actors import partition as partition_module
 from actors.config import PlatformConfig, Topology
 from actors.inside import Inside, Principal
 from actors.kp import watch as watch_module
@@ -20,7 +18,7 @@ from sib.access import Role
 from sib.errors import AuthorizationError, LimitError, MalformedMessageError, QuerySyntaxError, SibError
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, UserRecord
-from tests.integration.local_actors import LocalRef
+from tests.integration.local_actors import LocalRef, use_local_actors
 
 TOPOLOGY = Topology(("mqtt-0",), ("http-0",), ("shard-0",), ("partition-0",), ("query-0",))
 NAME = "kp-one"
@@ -77,8 +75,6 @@ def configured(tmp_path_factory):
 
 @pytest.fixture
 async def world(tmp_path, monkeypatch, configured):
-    for module in (clients, partition_module, watch_module):
-        monkeypatch.setattr(module, "Ref", LocalRef)
     for module in ("actors.partition", "actors.query", "actors.operations"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
     (tmp_path / "bdtr").mkdir()
@@ -90,7 +86,7 @@ async def world(tmp_path, monkeypatch, configured):
     worker = Worker()
     partition = OntologyPartition("partition-0", config)
     actors = {"partition-0": partition, "query-0": QueryWorker("query-0", config), NAME: worker}
-    monkeypatch.setattr(LocalRef, "actors", actors)
+    use_local_actors(monkeypatch, actors)
     made = World(config, bdc, worker)
     made.partition, made.config = partition, config
     yield made

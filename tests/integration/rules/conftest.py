@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from actors import clients
-from actors import partition as partition_module
 from actors import watcher as watcher_module
 from actors.config import Limits, PlatformConfig
 from actors.partition import OntologyPartition
@@ -13,14 +11,12 @@ from actors.query import QueryWorker
 from sib.access import Permission, Role
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import KpRecord, OntologyRecord, TokenRecord, UserRecord
-from tests.integration.local_actors import LocalRef
+from tests.integration.local_actors import use_local_actors
 from tests.integration.rules.rule_platform import TOKEN, TOPOLOGY, Platform
 
 
 @pytest.fixture
 async def platform(tmp_path, monkeypatch):
-    for module in (clients, partition_module, watcher_module):
-        monkeypatch.setattr(module, "Ref", LocalRef)
     monkeypatch.setattr(watcher_module, "BEAT_S", 0.05)
     for module in ("actors.partition", "actors.query", "actors.operations", "actors.rules.runner"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
@@ -46,7 +42,7 @@ async def platform(tmp_path, monkeypatch):
         limits=Limits(query_row_cap=10_000),
     )
     partition = OntologyPartition("partition-0", config)
-    monkeypatch.setattr(LocalRef, "actors", {"partition-0": partition, "query-0": QueryWorker("query-0", config)})
+    use_local_actors(monkeypatch, {"partition-0": partition, "query-0": QueryWorker("query-0", config)})
     platform = Platform(config, bdc, partition)
     yield platform
     await platform.die()
