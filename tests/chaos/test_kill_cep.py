@@ -53,12 +53,32 @@ def outputs(platform):
     return found
 
 
+def count(platform):
+    """Outputs stored so far."""
+    total = 0
+    for file in (platform.data / "bdtr").glob("*.db"):
+        with sofia2.bdtr.open(f"sqlite:{file}") as database:
+            if OUTPUT in database.list_collection_names():
+                total += database[OUTPUT].count_documents({})
+    return total
+
+
+async def until_more(platform, before):
+    """The shard works: it has made outputs since it was killed last."""
+    async with asyncio.timeout(HEAL_S):
+        while (now := await asyncio.to_thread(count, platform)) <= before:
+            await asyncio.sleep(0.05)
+    return now
+
+
 async def test_outputs_are_those_of_a_run_without_kills(watched):
     moments = random.Random(5)
+    made = 0
     async with burst(watched, "cep", COUNT) as sending:
         for number in range(KILLS):
             sending.send(first=number * COUNT)
             await sending.until_acknowledged(number * COUNT + moments.randrange(COUNT))
+            made = await until_more(watched, made)
             await kill(watched, "CepShard")
         await sending.until_over()
     await until_ready(watched)
