@@ -40,16 +40,6 @@ def url(request, server, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """A file with all tables, made once: the migrations take a quarter of a second."""
-    path = tmp_path_factory.mktemp("bdc") / "empty.db"
-    made = open_bdc(f"sqlite:///{path}")
-    made.upgrade()
-    made.close()
-    return path
-
-
-@pytest.fixture(scope="session")
 def migrated(server):
     """A database with all tables on the server: the migrations take a second there, so it is emptied for each test."""
     if server is None:

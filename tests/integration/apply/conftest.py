@@ -15,16 +15,6 @@ def _cheap_hashes(monkeypatch):
     monkeypatch.setattr("storage.bdc.passwords._HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """A file with all tables, made once: the migrations take a quarter of a second."""
-    path = tmp_path_factory.mktemp("bdc") / "empty.db"
-    made = open_bdc(f"sqlite:///{path}")
-    made.upgrade()
-    made.close()
-    return path
-
-
 @pytest.fixture
 def bdc(tmp_path, empty_database):
     shutil.copy(empty_database, tmp_path / "bdc.db")

@@ -75,15 +75,6 @@ class Gateways:
             server.close()
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    path = tmp_path_factory.mktemp("bdc") / "empty.db"
-    made = open_bdc(f"sqlite:///{path}")
-    made.upgrade()
-    made.close()
-    return path
-
-
 @pytest.fixture
 def gateways(serve, tmp_path, empty_database):
     shutil.copy(empty_database, tmp_path / "bdc.db")
