@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from benchmarks.servers import free_port
-from tests.own_servers import own_server
+from tests.own_servers import folder_for_a_server, own_server
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
@@ -73,9 +73,9 @@ def on_mariadb(mariadb, started):
         yield platform
 
 
-def run_kp_tests(platform):
+def run_kp_tests(platform, names=CORE):
     """The KP tests as they are, on this platform."""
-    files = [str(SSAP / f"test_e2e_{name}.py") for name in CORE]
+    files = [str(SSAP / f"test_e2e_{name}.py") for name in names]
     environment = {**os.environ, "SOFIA2_TEST_DATA": str(platform.data)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
@@ -98,6 +98,15 @@ def test_the_kp_tests_on_mariadb_and_mongodb(mariadb, started, tmp_path):
         started(bdc=database(mariadb.url, "sofia2_c2"), bdtr=mongodb.url) as platform,
     ):
         run_kp_tests(platform)
+
+
+def test_the_kp_tests_on_postgresql(started):
+    with (
+        folder_for_a_server() as folder,
+        own_server("postgresql", folder) as postgresql,
+        started(bdtr=postgresql.url) as platform,
+    ):
+        run_kp_tests(platform, ("queries", "order"))
 
 
 # ------------------------------------------------------------------------------- faults
