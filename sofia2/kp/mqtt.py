@@ -117,7 +117,7 @@ class MqttTransport:
         buffer = self._buffer
         while True:
             if len(buffer) >= 2:
-                length, start = decode_length(buffer, 1)  # type: ignore[arg-type]
+                length, start = decode_length(buffer, 1)
                 if length > PACKET_BYTES_MAX:
                     raise ConnectionLostError("the server sent a packet that is too long")
                 if start and len(buffer) >= start + length:
