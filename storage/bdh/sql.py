@@ -29,8 +29,6 @@ READ, WRITE = "hive", "duckdb"
 FIRST_SOURCE = "__t0"
 TABLES_MAX = 16
 """Ontologies that one statement may read."""
-STATEMENT_CHARS_MAX = 100_000
-"""Reading a text takes some 3 us a character, and nobody else is served by this thread meanwhile."""
 
 _AS_OF = re.compile(
     r"""('(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`[^`]*`|(?:SYSTEM_TIME|TIMESTAMP)\s+AS\s+OF\b)|\bAS\s+OF\s+(?:TIMESTAMP\s+)?(?=['"])""",
@@ -134,8 +132,6 @@ def read_condition(text: str, ontology: Ontology) -> tuple[str, exp.Expr]:
 
 
 def _parse(text: str) -> exp.Expr:
-    if len(text) > STATEMENT_CHARS_MAX:
-        raise SqlSyntaxError(f"A statement longer than {STATEMENT_CHARS_MAX} characters is refused.")
     text = _AS_OF.sub(lambda match: match.group(1) or "TIMESTAMP AS OF ", text)
     try:
         trees = [tree for tree in sqlglot.parse(text, dialect=READ) if tree is not None]

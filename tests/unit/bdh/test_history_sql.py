@@ -12,7 +12,7 @@ from sib.ontology.templates import template
 from storage.bdh import intervals
 from storage.bdh.intervals import EVER, NEVER
 from storage.bdh.pruning import days_needed
-from storage.bdh.sql import STATEMENT_CHARS_MAX, Scope, read_condition, read_statement
+from storage.bdh.sql import Scope, read_condition, read_statement
 
 ONTOLOGY = compile_ontology("SensorTemperatura", template("SensorPoint").schema_text)
 
@@ -116,13 +116,6 @@ def test_refused(text):
 def test_unknown_fields(text):
     with pytest.raises(UnknownFieldError):
         read(text)
-
-
-def test_a_text_is_not_read_whatever_its_length():
-    text = "select * from SensorTemperatura where measure = "
-    read(text + "1".rjust(STATEMENT_CHARS_MAX - len(text)))
-    with pytest.raises(SqlSyntaxError, match="longer than"):
-        read(text + "1".rjust(STATEMENT_CHARS_MAX - len(text) + 1))
 
 
 @pytest.mark.parametrize("name", ["Unknown", "'/etc/passwd'", "`/etc/passwd`", "information_schema", "duckdb_settings"])
