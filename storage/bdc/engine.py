@@ -117,7 +117,7 @@ def _translated_errors() -> Iterator[None]:
         raise StoreError("A text with half a character (a lone surrogate) cannot be stored or looked up.") from error
     except SQLAlchemyError as error:
         # Oracle's driver has no kind of its own for a lock or a call that was over its time.
-        if type(error) is DatabaseError and explained(error.orig, "BDC"):
+        if type(error) is DatabaseError and _is_oracles(error.orig) and explained(error.orig, "BDC"):
             raise StoreUnavailableError(_unavailable(error)) from error
         raise StoreError(f"The configuration database refused the operation ({type(error).__name__}).") from error
 
@@ -148,6 +148,10 @@ def parse_url(url: str) -> URL:
             f"The BDC cannot be on {parsed.get_backend_name()!r}: use sqlite, mysql, mariadb or oracle."
         )
     return parsed if "+" in parsed.drivername else parsed.set(drivername=_DRIVERS[parsed.drivername])
+
+
+def _is_oracles(original: object) -> bool:
+    return type(original).__module__.partition(".")[0] == "oracledb"
 
 
 def make_engine(url: str) -> Engine:
