@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,7 @@ class History:
         store = open_bdtr(url, writer=True)
         ontology = compile_ontology(name, template("SensorPoint").schema_text)
         try:
+            until_heard(store)
             transfer = Transfer(
                 ontology,
                 store,
@@ -63,6 +65,14 @@ class History:
             return transfer.run(datetime(2100, 1, 1), progress=progress).n_moved
         finally:
             store.close()
+
+
+def until_heard(store):
+    """Instances move when every gateway has heard of them, and a partition notes about once a second how far each is."""
+    end = time.monotonic() + 60
+    while min(store.positions().values(), default=store.seq) < store.seq:
+        assert time.monotonic() < end, (store.positions(), store.seq)
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
 from benchmarks.platform_under_test import PlatformUnderTest
 from benchmarks.report import ROOT
+from storage.open import open_bdtr
 
 APPLY = """
 sofia2: 1
@@ -41,7 +43,18 @@ class Platform(PlatformUnderTest):
         )
         return done.returncode, done.stderr
 
+    def until_heard(self):
+        """Instances move when every gateway has heard of them; a partition notes about once a second how far each is."""
+        end = time.monotonic() + 60
+        for file in (self.data / "bdtr").glob("*.db"):
+            store = open_bdtr(f"sqlite:{file}", writer=False)
+            while min(store.positions().values(), default=store.seq) < store.seq:
+                assert time.monotonic() < end, (store.positions(), store.seq)
+                time.sleep(0.05)
+            store.close()
+
     def transfer(self, ontology):
+        self.until_heard()
         return self.command("process", "run", "transfer", f"--ontology={ontology}")["counts"]
 
 

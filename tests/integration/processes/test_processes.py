@@ -110,6 +110,7 @@ def test_old_instances_are_deleted_without_moving(platform, tmp_path):
 def test_instances_are_prepared_and_grouped_on_their_way(platform, tmp_path):
     load(platform, table_of(tmp_path / "g.csv", 90), "Grouped")
     time.sleep(2.1)
+    platform.until_heard()
     counts = platform.command("process", "run", "group")["counts"]
     assert (counts["moved"], counts["grouped"], counts["unprepared"]) == (90, 90, 0)
     rows = history(platform, "Grouped")
