@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 
 from actors.runtime import ActorGoneError, Ref
 
@@ -28,3 +29,16 @@ def use_local_actors(monkeypatch, actors):
     monkeypatch.setattr(LocalRef, "actors", actors)
     for name in ("call", "tell"):
         monkeypatch.setattr(Ref, name, getattr(LocalRef, name))
+
+
+async def until(is_done, timeout_s=20):
+    """Wait for something; what it gives at last."""
+    end = time.monotonic() + timeout_s
+    while True:
+        found = is_done()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found or time.monotonic() > end:
+            assert found, "it did not come about"
+            return found
+        await asyncio.sleep(0.01)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sofia2.daemon import RunFolder, config_from_json
 from storage.bdh.files import open_files
 from storage.bdh.transfer import Transfer
 from storage.open import open_bdtr, transfer_journal
+from tests.moving import until_heard
 
 CONFIGURATION = """
 ontologies:
@@ -65,14 +65,6 @@ class History:
             return transfer.run(datetime(2100, 1, 1), progress=progress).n_moved
         finally:
             store.close()
-
-
-def until_heard(store):
-    """Instances move when every gateway has heard of them, and a partition notes about once a second how far each is."""
-    end = time.monotonic() + 60
-    while min(store.positions().values(), default=store.seq) < store.seq:
-        assert time.monotonic() < end, (store.positions(), store.seq)
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

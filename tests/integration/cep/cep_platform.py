@@ -1,15 +1,12 @@
 """What the tests of a CEP shard do with it."""
 
-import asyncio
-import time
-
 from actors.cep.shard import CepShard
 from actors.config import Topology
 from actors.inside import Inside, Principal
 from sib.cep.definitions import CepRule
 from sib.rules.rule import Rule, RuleType
 from sib.ssap.messages import QueryType
-from tests.integration.local_actors import LocalRef
+from tests.integration.local_actors import LocalRef, until
 
 SHARD = "cep-0"
 TOPOLOGY = Topology(
@@ -74,17 +71,7 @@ class CepPlatform:
     async def rows(self, ontology):
         return await self.devices.query(SOFIA, f"db.{ontology}.find({{}})", query_type=QueryType.NATIVE)
 
-    async def until(self, is_done, timeout_s=20):
-        """Wait for something; what it gives at last."""
-        end = time.monotonic() + timeout_s
-        while True:
-            found = is_done()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found or time.monotonic() > end:
-                assert found, "it did not come about"
-                return found
-            await asyncio.sleep(0.01)
+    until = staticmethod(until)
 
 
 def cep_rule(name, text, select, target):

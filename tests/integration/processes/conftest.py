@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
 from benchmarks.platform_under_test import PlatformUnderTest
 from benchmarks.report import ROOT
 from storage.open import open_bdtr
+from tests.moving import until_heard
 
 APPLY = """
 sofia2: 1
@@ -44,13 +44,10 @@ class Platform(PlatformUnderTest):
         return done.returncode, done.stderr
 
     def until_heard(self):
-        """Instances move when every gateway has heard of them; a partition notes about once a second how far each is."""
-        end = time.monotonic() + 60
+        """What is stored may move."""
         for file in (self.data / "bdtr").glob("*.db"):
             store = open_bdtr(f"sqlite:{file}", writer=False)
-            while min(store.positions().values(), default=store.seq) < store.seq:
-                assert time.monotonic() < end, (store.positions(), store.seq)
-                time.sleep(0.05)
+            until_heard(store)
             store.close()
 
     def transfer(self, ontology):

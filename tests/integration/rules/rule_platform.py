@@ -1,14 +1,13 @@
 """A rule runner over a real configuration database, a real partition and real sandboxes, without Ray between them."""
 
 import asyncio
-import time
 
 from actors.config import Topology
 from actors.inside import Inside, Principal
 from actors.rules.runner import RuleRunner
 from sib.rules.rule import Rule, RuleType
 from sib.ssap.messages import QueryType
-from tests.integration.local_actors import LocalRef
+from tests.integration.local_actors import LocalRef, until
 
 TOPOLOGY = Topology(
     ("mqtt-0",), ("http-0",), ("shard-0",), ("partition-0",), ("query-0",), rule_runners=("rule-runner-0",)
@@ -69,17 +68,7 @@ class Platform:
         found.sort(key=lambda row: order[row["_id"]])
         return [{key: value for key, value in row.items() if key not in ("_id", "contextData")} for row in found]
 
-    async def until(self, is_done, timeout_s=20):
-        """Wait for something; what it gives at last."""
-        end = time.monotonic() + timeout_s
-        while True:
-            found = is_done()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found or time.monotonic() > end:
-                assert found, "it did not come about"
-                return found
-            await asyncio.sleep(0.02)
+    until = staticmethod(until)
 
     async def until_rows(self, ontology, count):
         async def enough():
