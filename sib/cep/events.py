@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sib.cep import nulls
 
 AHEAD_MS_MAX = 60_000
 """An event time further ahead of the time of insertion is impossible: it would make all that comes later late."""
+_EPOCH, _EPOCH_UTC, _MILLISECOND = datetime(1970, 1, 1), datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _NUMBER_TYPES = frozenset({"number", "integer"})
 _TYPES = {"string": "string", "boolean": "bool"}
 
@@ -96,8 +97,7 @@ def _typed(value: Any, kind: str) -> Any:
 def milliseconds(value: Any) -> int | None:
     """A date (naive = UTC) or a number as milliseconds since 1970; None for anything else."""
     if isinstance(value, datetime):
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        return round(aware.timestamp() * 1000)
+        return round((value - (_EPOCH if value.tzinfo is None else _EPOCH_UTC)) / _MILLISECOND)
     return int(value) if nulls.is_number(value) and abs(value) < 2**53 else None
 
 
