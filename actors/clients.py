@@ -15,7 +15,7 @@ from actors.config import PlatformConfig
 from actors.feed import Announcement
 from actors.runtime import Ref
 from actors.window import SendWindow
-from actors.writes import Outcome, WriteBatch
+from actors.writes import WRITE_OVERHEAD_BYTES, Outcome, WriteBatch
 from sib.errors import SibError
 
 
@@ -56,7 +56,7 @@ class FutureWrite:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.data)
+        return len(self.data) + WRITE_OVERHEAD_BYTES
 
     def stored(self, id_hex: bytes) -> None:
         if not self.future.done():

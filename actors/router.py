@@ -64,18 +64,20 @@ class Router(Operations):
 
     def start_insert(self, slot: Slot, request: Request, channel: Channel) -> bool:
         """Send a plain INSERT on its way at once; False if it needs more than that (a lease, a statement, a refusal)."""
-        core = self._core
-        key = request.session_key
-        lease = core.leases.get(key) if key is not None else None
         operation: Any = request.operation
-        ontology = request.ontology
-        if lease is None or operation.query is not None or ontology is None or ontology not in lease.insertable:
+        return operation.query is None and self.start_instance(slot, operation.data, channel)
+
+    def start_instance(self, slot: Slot, data: str | bytes, channel: Channel) -> bool:
+        """The same, of an instance; the slot's request says whose, and of what ontology."""
+        core, request = self._core, slot.request
+        key, ontology = request.session_key, request.ontology
+        lease = core.leases.get(key) if key is not None else None
+        if lease is None or ontology is None or ontology not in lease.insertable:
             return False
         now_s = time.time()
         if lease.is_expired(now_s):
             return False
-        data = operation.data
-        slot.data = data.encode() if data.__class__ is str else data
+        slot.data = data.encode() if data.__class__ is str else data  # type: ignore[assignment]
         slot.session_key, slot.ontology, slot.lease = lease.key, ontology, lease
         lease.used_at_s = now_s
         lease.channel = channel

@@ -15,8 +15,8 @@ from typing import Generic, Protocol, TypeVar
 from sib.errors import SibError, StoreUnavailableError
 
 BATCH_MESSAGES_MAX = 500
-BATCH_BYTES_MAX = 90 * 1024
-"""Above 100 KiB Ray leaves its inline path."""
+BATCH_BYTES_MAX = 80 * 1024
+"""Above 100 KiB Ray leaves its inline path, which costs both sides a call of the raylet: what is around the items counts, too."""
 IN_FLIGHT_MAX = 2
 """One batch at work in the target, the next one already in its queue."""
 RETRY_PAUSE_S = 0.05

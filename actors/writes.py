@@ -15,6 +15,8 @@ INSERT, UPDATE, DELETE, INSERT_ALL, INSERT_ONCE = 0, 1, 2, 3, 4
 ``_id`` before the text, the others a BSON command."""
 NO_CONSUMER = -1
 """As ``acked`` of a write: the caller is told of no changes."""
+WRITE_OVERHEAD_BYTES = 16
+"""What a write takes in the message of its batch beside its data; a session key comes on top once for each session."""
 
 
 class WriteBatch(NamedTuple):

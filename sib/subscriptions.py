@@ -6,7 +6,7 @@ is matched one by one with the exact matcher. Invariant: the answer is always th
 
 from __future__ import annotations
 
-import bisect
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -159,10 +159,11 @@ def _reader(path: str) -> Callable[[Document], Any]:
 
     def read(instance: Document) -> Any:
         value: Any = instance
-        for part in parts:
-            if type(value) is not dict:
-                return _IRREGULAR if type(value) is list else _MISSING
-            value = value.get(part, _MISSING)
+        try:
+            for part in parts:
+                value = value[part]
+        except (KeyError, TypeError):
+            return _IRREGULAR if type(value) is list else _MISSING
         return _IRREGULAR if type(value) is list else value
 
     return read
@@ -211,7 +212,8 @@ class _Thresholds:
 
     def __init__(self, path: str) -> None:
         self._read = _reader(path)
-        self._limits: dict[str, list[tuple[float, str]]] = {}
+        self._sorted: dict[str, tuple[list[float], list[str]]] = {}
+        """By operator: the limits, and the subscription of each."""
         self._limit_of: dict[str, tuple[str, float]] = {}
         self._exact: dict[str, Matcher] = {}
 
@@ -219,33 +221,32 @@ class _Thresholds:
         return len(self._exact)
 
     def add(self, subscription: str, operator: str, limit: float, exact: Matcher) -> None:
-        bisect.insort(self._limits.setdefault(operator, []), (limit, subscription))
+        limits, subscriptions = self._sorted.setdefault(operator, ([], []))
+        at = bisect_left(limits, limit)
+        limits.insert(at, limit)
+        subscriptions.insert(at, subscription)
         self._limit_of[subscription] = operator, limit
         self._exact[subscription] = exact
 
     def remove(self, subscription: str) -> None:
         if self._exact.pop(subscription, None):
             operator, limit = self._limit_of.pop(subscription)
-            limits = self._limits[operator]
-            del limits[bisect.bisect_left(limits, (limit, subscription))]
+            limits, subscriptions = self._sorted[operator]
+            at = subscriptions.index(subscription, bisect_left(limits, limit))
+            del limits[at], subscriptions[at]
 
     def candidates(self, instance: Document) -> Candidates:
         value = self._read(instance)
         if type(value) not in (int, float):
             return () if type(value) in (str, bool) or value is _MISSING or value is None else self._exact.items()
-        found: list[tuple[str, Matcher | None]] = []
-        for operator, limits in self._limits.items():
-            after = bisect.bisect_right(limits, value, key=_limit_of)
-            before = bisect.bisect_left(limits, value, key=_limit_of)
-            chosen = {
-                "$gt": limits[:before],
-                "$gte": limits[:after],
-                "$lt": limits[after:],
-                "$lte": limits[before:],
-            }[operator]
-            found += [(subscription, None) for _, subscription in chosen]
-        return found
-
-
-def _limit_of(item: tuple[float, str]) -> float:
-    return item[0]
+        found: list[str] = []
+        for operator, (limits, subscriptions) in self._sorted.items():
+            if operator == "$gte":
+                found += subscriptions[: bisect_right(limits, value)]
+            elif operator == "$gt":
+                found += subscriptions[: bisect_left(limits, value)]
+            elif operator == "$lte":
+                found += subscriptions[bisect_left(limits, value) :]
+            else:
+                found += subscriptions[bisect_right(limits, value) :]
+        return [(subscription, None) for subscription in found]

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bson import ObjectId
 
-from actors.writes import INSERT
+from actors.writes import INSERT, WRITE_OVERHEAD_BYTES
 from sib.errors import AuthenticationError, SibError, StoreUnavailableError
 from sib.ssap.answers import Answer, InsertedId, format_answer, format_unreadable
 from sib.ssap.cipher import decipher, encipher, is_clear, split_join_prefix
 from sib.ssap.envelope import IgnoredPayload, MalformedRequest, Request, oversized, parse_request
 from sib.ssap.messages import Dialect, MessageType
 from sib.ssap.operations import Unsupported
+from sib.ssap.repeated import Repetition, repetition_of
 
 if TYPE_CHECKING:
     from actors.gateway.core import GatewayCore, HeldLease
@@ -71,7 +72,7 @@ class Slot:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.data)
+        return len(self.data) + WRITE_OVERHEAD_BYTES
 
     @property
     def context(self) -> Mapping[str, Any]:
@@ -109,6 +110,8 @@ class Slot:
 
 READ_ALONE_S = 0.1
 """How long the writes behind a read wait for it."""
+REPETITIONS_MAX = 3
+"""How many INSERTs in a row are taken for one that will be repeated: some connections never send the same twice."""
 HELD_MAX = 10_000
 """INDICATIONs of one connection that wait for an answer; further ones are dropped and counted."""
 _SILENT = b""
@@ -119,8 +122,9 @@ class Channel:
     """The SSAP side of one connection."""
 
     __slots__ = (
-        "_blocked", "_cipher_key", "_dialect", "_held", "_is_dirty", "_is_paused", "_is_running", "client_id", "commands",
-        "gateway", "is_open", "kind", "message_bytes_max", "peer", "pending", "transport",
+        "_blocked", "_cipher_key", "_dialect", "_held", "_is_dirty", "_is_paused", "_is_running", "_repetition",
+        "_repetitions_left", "client_id", "commands", "gateway", "is_open", "kind", "message_bytes_max", "peer", "pending",
+        "transport",
     )  # fmt: skip
 
     def __init__(
@@ -143,6 +147,8 @@ class Channel:
         self._held: list[tuple[bytes, asyncio.Future[None]]] | None = None
         self._cipher_key: str | None = None
         self._dialect: Dialect = _FALLBACK[kind]
+        self._repetition: Repetition | None = None
+        self._repetitions_left = REPETITIONS_MAX
         self._is_running = self._is_dirty = self._is_paused = False
 
     @property
@@ -157,6 +163,29 @@ class Channel:
             return
         slot = Slot(self, token)
         self.pending.append(slot)
+        if not self._receive_repeated(slot, payload) and not self._receive_other(slot, payload, clear=clear):
+            return
+        if len(self.pending) > self.gateway.limits.requests_per_connection_max or self.gateway.is_congested():
+            self.pause()
+
+    def _receive_repeated(self, slot: Slot, payload: bytes) -> bool:
+        """Take an INSERT that differs in its instance alone from one before. False: it is another message."""
+        repetition = self._repetition
+        if repetition is None or len(payload) > self.message_bytes_max:
+            return False
+        data = repetition.data_in(payload)
+        if data is None:
+            return False
+        self._repetitions_left = REPETITIONS_MAX
+        slot.request = repetition.request
+        self._dialect = slot.request.dialect
+        if self._is_running or self._blocked or not self.gateway.router.start_instance(slot, data, self):
+            slot.request = repetition.request_with(data)
+            self._start(slot, slot.request)
+        return True
+
+    def _receive_other(self, slot: Slot, payload: bytes, *, clear: bool) -> bool:
+        """Take any message. False: it cannot be carried out, and is answered (or ignored)."""
         try:
             if not is_clear(payload):
                 payload = self._decipher(slot, payload, clear=clear)
@@ -164,19 +193,21 @@ class Channel:
         except IgnoredPayload:
             self.gateway.metrics.ignored += 1
             self._close_slot(slot, _SILENT)
-            return
+            return False
         except MalformedRequest as error:
             self.gateway.metrics.count_malformed()
             self._close_slot(slot, format_unreadable(error))
-            return
+            return False
         except AuthenticationError as error:
             self._close_slot(slot, format_answer(unread_request(self._dialect), Answer(error=error)))
-            return
+            return False
         if request.dialect_told:
             self._dialect = request.dialect
+        if request.message_type is MessageType.INSERT and self._repetitions_left and not slot.is_ciphered:
+            self._repetitions_left -= 1
+            self._repetition = repetition_of(payload, request)
         self._start(slot, request)
-        if len(self.pending) > self.gateway.limits.requests_per_connection_max or self.gateway.is_congested():
-            self.pause()
+        return True
 
     def oversized(self, token: object, size_bytes: int, head: bytes) -> None:
         """A payload over the limit was thrown away by the transport, but for its head: answer that it was."""

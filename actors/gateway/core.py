@@ -293,7 +293,11 @@ class GatewayCore(OperationsCore):
             channel.drain()
 
     def is_congested(self) -> bool:
-        return any(c.window.depth > self.limits.requests_waiting_max for c in self._partitions.values())
+        limit = self.limits.requests_waiting_max
+        for client in self._partitions.values():  # noqa: SIM110 - asked for each message, and any() takes three times as long
+            if client.window.depth > limit:
+                return True
+        return False
 
     def _ease(self) -> None:
         if self.paused and not self.is_congested():

@@ -264,19 +264,29 @@ class MqttConnection(MqttOutgoing):
         Before that SUBSCRIBE it waits, at most ``MqttLimits.answer_wait_s``; then it goes out at QoS 0.
         On a closed connection it is dropped.
         """
-        if self._answer_qos:
+        qos = self._answer_qos
+        if qos and not self._is_plain_qos_1():
             self.send_own(ANSWER, payload)
             return
-        # At QoS 0 all answers of one length begin alike: INSERT's nearly always do.
+        # All answers of one length begin alike: INSERT's nearly always do.
         if len(payload) != self._front_size and not self._make_front(len(payload)):
             return
         self._endpoint.stats.answers_sent += 1
         out = self._out
         out.append(self._front)
+        if qos:
+            message = Message(own_topic(ANSWER, self.client_id), payload, qos)
+            out.append(wire.encode_uint16(self.session.start(message)))  # type: ignore[union-attr]
         out.append(payload)
         if not self._is_dirty:
             self._is_dirty = True
             self._endpoint.flush_soon(self)
+
+    def _is_plain_qos_1(self) -> bool:
+        """Whether answers go at QoS 1 and the next may go at once, with nothing of MQTT 5 in it."""
+        if self._answer_qos != 1 or self.version == codec.MQTT_5 or not self.is_open or not self.has_room:
+            return False
+        return not self.session.queue_count  # type: ignore[union-attr]
 
     def respond(self, token: object, payload: bytes) -> None:
         """``acknowledge`` and then ``answer``."""
@@ -318,6 +328,7 @@ class MqttConnection(MqttOutgoing):
         self._grants = (grants[0], grants[1], grants[2])
         if kind == ANSWER:
             self._answer_qos = qos
+            self._front_size = -1
 
     def granted(self, kind: int) -> int:
         return self._grants[kind]
@@ -366,10 +377,12 @@ class MqttConnection(MqttOutgoing):
         self._endpoint.delivery.send(self.session, Message(own_topic(kind, self.client_id), payload, qos))  # type: ignore[arg-type]
 
     def _make_front(self, size: int) -> bool:
-        """What stands before the payload of an answer at QoS 0. False: the client takes none so long."""
+        """What stands before an answer, but for its packet id at QoS 1. False: the client takes none so long."""
+        qos = max(self._answer_qos, 0)
         topic = wire.encode_string(own_topic(ANSWER, self.client_id)) + (b"\0" if self.version == codec.MQTT_5 else b"")
-        front = b"\x30" + wire.encode_varint(len(topic) + size) + topic
-        if self.packet_bytes_max and len(front) + size > self.packet_bytes_max:
+        length = len(topic) + (2 if qos else 0) + size
+        front = bytes((0x30 | qos << 1,)) + wire.encode_varint(length) + topic
+        if self.packet_bytes_max and len(front) - len(topic) + length > self.packet_bytes_max:
             self._endpoint.stats.dropped_too_large += 1
             return False
         self._front, self._front_size = front, size

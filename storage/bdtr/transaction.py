@@ -420,11 +420,10 @@ class Transaction:
 
     def set_position(self, consumer: str, seq: int) -> None:
         """Remembers up to which change a consumer has read."""
-        name = schema.consumer.c.name
+        values = {"name_": consumer, "seq_": seq}
         with store_errors():
-            found = self._connection.execute(update(schema.consumer).where(name == consumer).values(seq=seq))
-            if not found.rowcount:
-                self._connection.execute(insert(schema.consumer).values(name=consumer, seq=seq))
+            if not self._connection.execute(_MOVE_POSITION, values).rowcount:
+                self._connection.execute(_FIRST_POSITION, {"name": consumer, "seq": seq})
 
 
 _WRITE = schema.write_id.c
@@ -432,3 +431,7 @@ _SLOT = (_WRITE.gateway == bindparam("gateway_"), _WRITE.slot == bindparam("slot
 _RECALL = select(_WRITE.outcome).where(*_SLOT, _WRITE.num == bindparam("num_"))
 _REMEMBER = insert(schema.write_id)
 _REMEMBER_AGAIN = update(schema.write_id).where(*_SLOT)
+_MOVE_POSITION = (
+    update(schema.consumer).where(schema.consumer.c.name == bindparam("name_")).values(seq=bindparam("seq_"))
+)
+_FIRST_POSITION = insert(schema.consumer)

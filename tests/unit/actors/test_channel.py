@@ -65,9 +65,13 @@ class FakeRouter:
         self.running = []
 
     def start_insert(self, slot, request, channel):
+        return request.operation.query is None and self.start_instance(slot, request.operation.data, channel)
+
+    def start_instance(self, slot, data, channel):
+        request = slot.request
         if request.session_key != "live":
             return False
-        slot.data, slot.lease, slot.ontology, slot.session_key = b"", FakeLease(), "O", "live"
+        slot.data, slot.lease, slot.ontology, slot.session_key = data, FakeLease(), "O", "live"
         self.inserts.append(slot)
         return True
 
@@ -181,6 +185,61 @@ async def test_inserts_are_under_way_together_and_leave_in_order(gateway, transp
         False,
         True,
     ]
+
+
+def instance_frame(measure, *, key="live"):
+    return frame("INSERT", key=key, body=json.dumps({"data": json.dumps({"S": measure}), "query": None}))
+
+
+async def test_a_repeated_insert_is_recognised_and_carries_its_own_instance(gateway, transport, channel, monkeypatch):
+    for measure in (1, 2):
+        channel.receive(instance_frame(measure), f"t{measure}")
+    monkeypatch.setattr(module, "parse_request", None)
+    channel.receive(instance_frame(3), "t3")
+    assert [slot.data for slot in gateway.router.inserts] == ['{"S": 1}', '{"S": 2}', '{"S": 3}']
+    for slot in gateway.router.inserts:
+        slot.stored(ID)
+    gateway.flush()
+    assert transport.kinds == ["ack t1", "answer", "ack t2", "answer", "ack t3", "answer"]
+
+
+async def test_a_repeated_insert_waits_for_what_is_before_it_and_keeps_its_instance(gateway, channel):
+    channel.receive(instance_frame(1))
+    gateway.router.inserts[0].stored(ID)
+    gateway.flush()
+    channel.receive(frame(number=7))
+    channel.receive(instance_frame(2))
+    channel.receive(instance_frame(3))
+    await turns(gateway)
+    assert len(gateway.router.inserts) == 1
+    await finish(gateway)
+    assert [slot.data for slot in gateway.router.inserts] == ['{"S": 1}', '{"S": 2}', '{"S": 3}']
+
+
+async def test_a_repeated_insert_without_a_lease_goes_the_long_way(gateway, channel):
+    for measure in (1, 2):
+        channel.receive(instance_frame(measure, key="dead"))
+        await turns(gateway)
+        await finish(gateway, answer=Answer(error=InvalidInstanceError("no")))
+    assert [request.operation.data for request, _, _ in gateway.router.running] == ['{"S": 1}', '{"S": 2}']
+
+
+async def test_a_connection_that_never_repeats_itself_is_not_looked_at_for_ever(gateway, channel, monkeypatch):
+    looked = []
+    monkeypatch.setattr(module, "repetition_of", lambda payload, request: looked.append(payload))
+    for number in range(10):
+        channel.receive(insert(number))
+    assert len(looked) == module.REPETITIONS_MAX
+
+
+async def test_a_repeated_insert_over_the_limit_is_refused_like_any_other(gateway, transport):
+    channel = Channel(gateway, transport, kind="mqtt", peer="p", client_id="c", message_bytes_max=400)
+    channel.receive(instance_frame(1))
+    channel.receive(instance_frame(int("1" * 300)))
+    gateway.router.inserts[0].stored(ID)
+    gateway.flush()
+    assert len(gateway.router.inserts) == 1
+    assert "at most 400" in transport.out[-1][1]
 
 
 async def test_the_fast_answer_is_the_usual_one(gateway, transport, channel):

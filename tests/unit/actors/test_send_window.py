@@ -1,12 +1,16 @@
 """The send window: batches, their order, retries with the same number, giving up."""
 
 import asyncio
+import pickle
+import uuid
 
 import pytest
 
 from actors import window as module
+from actors.clients import FutureWrite
 from actors.runtime import ActorGoneError
 from actors.window import SendWindow
+from actors.writes import INSERT, WriteBatch
 from sib.errors import OntologyNotFoundError, StoreUnavailableError
 
 
@@ -178,3 +182,21 @@ async def test_a_target_that_never_answers_is_given_up(target, monkeypatch):
     window.add(Item(1))
     await turns()
     assert target.settled == [1]
+
+
+@pytest.mark.parametrize("data_bytes", [2, 100, 190, 1000, 30_000])
+async def test_a_batch_of_writes_fits_into_a_message_of_ray(target, data_bytes):
+    """Above 100 KiB Ray puts an argument into its object store, which costs both sides a call of the raylet."""
+    sizes = []
+
+    async def send(number, writes):
+        keys, ontologies = [str(uuid.uuid4()) for _ in writes], ["SensorTemperatura" for _ in writes]
+        batch = WriteBatch(bytes(len(writes)), keys, ontologies, [write.data for write in writes])
+        sizes.append(len(pickle.dumps(batch, protocol=5)))
+
+    window = SendWindow(send, target.fail, give_up_s=10.0)
+    for number in range(2 * module.BATCH_MESSAGES_MAX):
+        window.add(FutureWrite(INSERT, "s", "SensorTemperatura", b"%0*d" % (data_bytes, number), {}))
+    await turns(2000)
+    assert len(sizes) > 1
+    assert max(sizes) < 100 * 1024
