@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from bson import ObjectId
 
-from actors.cep.outbox import Delivered, Outbox, Way
+from actors.cep.outbox import RETRY_S, Delivered, Outbox, Way, describe
 from actors.config import PlatformConfig
 from actors.inside import Inside, Principal
 from actors.runtime import Ref
@@ -29,10 +29,6 @@ log = logging.getLogger("sofia2.cep")
 
 AWAY_MAX = 1_000
 """Outputs that wait for a gateway that is not there; it misses further ones, which are counted."""
-RETRY_S = 0.2
-RETRY_S_MAX = 5.0
-TRIES = 6
-"""So often outputs are offered, with growing pauses, to somebody who refuses them; then each once more alone."""
 LOG_EVERY_S = 60.0
 """Insertions of one rule that are refused are written into the process log at most so often."""
 
@@ -43,12 +39,12 @@ class Delivery:
     def __init__(self, inside: Inside, config: PlatformConfig, *, has_scripts: Callable[[], bool]) -> None:
         self._inside, self._config, self._has_scripts = inside, config, has_scripts
         self._refused_at_s: dict[str, float] = {}
-        self.outbox = Outbox(self._send)
+        self.outbox = Outbox(self._send, self._set_aside)
         self._counts = {"inserted": 0, "refused": 0, "missed": 0}
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many outputs were inserted, refused, missed by gateways that were away, delivered, and wait."""
+        """How many outputs were inserted, refused or set aside, missed by gateways that were away, delivered, and wait."""
         return {**self._counts, "told": self.outbox.delivered, "undelivered": len(self.outbox)}
 
     def put(self, items: Iterable[Delivered]) -> None:
@@ -68,11 +64,26 @@ class Delivery:
 
     async def _send(self, way: Way, items: Sequence[Delivered]) -> None:
         if way.kind == "ontology":
-            await asyncio.gather(*(self._insert(item, way.name) for item in items))
+            await self._insert_all(items, way.name)
         else:
             await self._tell(way, items)
 
+    async def _set_aside(self, way: Way, item: Delivered, error: Exception) -> None:
+        self._counts["refused"] += 1
+        await self._write_down(item, f"does not get to {way.name}: {describe(error)}")
+
     # ------------------------------------------------------------------ into ontologies
+
+    async def _insert_all(self, items: Sequence[Delivered], ontology: str) -> None:
+        ends = await asyncio.gather(*(self._insert(item, ontology) for item in items), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException) and not isinstance(end, SibError):
+                raise end
+        for item, end in zip(items, ends, strict=True):
+            if isinstance(end, SibError):
+                await self._refused(item, ontology, end)
+            else:
+                self._counts["inserted"] += 1
 
     async def _insert(self, item: Delivered, ontology: str) -> None:
         output = item.output
@@ -82,62 +93,43 @@ class Delivery:
                 root = self._inside.core.catalog.ontology(ontology).root
                 instance = output.data if root is None or root in output.data else {root: output.data}
                 await self._inside.insert(who, ontology, instance, once=instance_id(output))
-                self._counts["inserted"] += 1
                 return
             except SibError as error:
                 if not error.is_retryable:
-                    await self._not_inserted(item, ontology, error)
-                    return
+                    raise
                 log.warning("an output of %s waits for %s: %s", output.rule, ontology, error.message)
                 await asyncio.sleep(RETRY_S)
 
-    async def _not_inserted(self, item: Delivered, ontology: str, error: SibError) -> None:
-        rule, now_s = str(item.output.rule), time.monotonic()
-        if now_s - self._refused_at_s.get(rule, -LOG_EVERY_S) < LOG_EVERY_S:
-            self._counts["refused"] += 1
-            return
-        self._refused_at_s[rule] = now_s
-        await self._refused(item, f"not inserted into {ontology}: {error.message}")
-
-    async def _refused(self, item: Delivered, why: str) -> None:
-        """Write down that an output does not get to one of its places."""
+    async def _refused(self, item: Delivered, ontology: str, error: SibError) -> None:
         self._counts["refused"] += 1
-        text = f"rule {item.output.rule}: {why}"
-        log.error("an output of a CEP rule: %s", text)
-        record = LogRecord("CEP", utc_now(), text[:200], item.owner, details=item.output.as_dict())
+        rule, now_s = str(item.output.rule), time.monotonic()
+        if now_s - self._refused_at_s.get(rule, -LOG_EVERY_S) >= LOG_EVERY_S:
+            self._refused_at_s[rule] = now_s
+            log.error("an output of the CEP rule %s is not inserted into %s: %s", rule, ontology, error.message)
+            await self._write_down(item, f"not inserted into {ontology}: {error.message}")
+
+    async def _write_down(self, item: Delivered, why: str) -> None:
+        """Enter into the process log that an output does not get to one of its places."""
+        summary = f"rule {item.output.rule}: {why}"[:200]
+        record = LogRecord("CEP", utc_now(), summary, item.owner, details=item.output.as_dict())
         try:
             await asyncio.to_thread(self._inside.core.bdc.log, [record])
-        except SibError as problem:
-            log.warning("the process log: %s", problem.message)
+        except Exception:
+            log.warning("not written into the process log: %s", summary, exc_info=True)
 
     # ------------------------------------------------------------------ to subscriptions and scripts
 
     async def _tell(self, way: Way, items: Sequence[Delivered]) -> None:
-        """Wait for somebody who is not there; who refuses all is asked again, and then for each alone."""
+        """Wait for somebody who is not there; what he refuses is raised."""
         batch = [_plain(item) for item in items]
-        for number in range(TRIES):
-            if await self._is_heard(way, batch) is None:
-                return
-            await asyncio.sleep(min(RETRY_S_MAX, RETRY_S * 2**number))
-        for item, plain in zip(items, batch, strict=True):
-            error = await self._is_heard(way, [plain])
-            if error is not None:
-                await self._refused(item, f"refused by {way.name}: {error}")
-
-    async def _is_heard(self, way: Way, batch: list[dict[str, Any]]) -> str | None:
-        """Why outputs are refused; None when they have arrived."""
         method = "cep_outputs" if way.kind == "gateway" else "cep_events"
         while True:
             try:
                 await Ref(way.name).call(method, batch)
-                return None
+                return
             except SibError as error:
                 if not error.is_retryable:
-                    log.warning("%s refuses outputs of CEP rules: %s", way.name, error.message)
-                    return error.message
-            except Exception as error:
-                log.exception("%s refuses outputs of CEP rules", way.name)
-                return type(error).__name__
+                    raise
             if way.kind == "gateway":
                 self._shed(way)
             await asyncio.sleep(RETRY_S)

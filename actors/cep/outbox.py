@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from bson import json_util
 
 from sib.cep.output import Output
+from sib.errors import SibError
 
 log = logging.getLogger("sofia2.cep")
 
@@ -22,6 +23,10 @@ WAITING_MAX = 10_000
 """Outputs that wait; beyond it no further events are taken until some have arrived."""
 BATCH_MAX = 500
 """Outputs that one way takes at a time."""
+RETRY_S = 0.2
+RETRY_S_MAX = 5.0
+TRIES = 6
+"""So often a batch that fails is offered, with growing pauses; then each of it once more alone."""
 _NAIVE = json_util.JSONOptions(tz_aware=False, json_mode=json_util.JSONMode.RELAXED)
 
 
@@ -58,11 +63,16 @@ class Outbox:
     """What waits to be delivered. On the event loop of its actor.
 
     Args:
-        send: brings a batch to the end of a way; returns when it is there or refused for good.
+        send: brings a batch to the end of a way; returns when it is there. When it raises, whatever it is, the batch comes again.
+        set_aside: told of an output that fails alone, too, and why: it does not get to the end of this way.
     """
 
-    def __init__(self, send: Callable[[Way, Sequence[Delivered]], Awaitable[None]]) -> None:
-        self._send = send
+    def __init__(
+        self,
+        send: Callable[[Way, Sequence[Delivered]], Awaitable[None]],
+        set_aside: Callable[[Way, Delivered, Exception], Awaitable[None]],
+    ) -> None:
+        self._send, self._set_aside = send, set_aside
         self._entries: dict[_Entry, None] = {}
         self._lanes: dict[Way, deque[_Entry]] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -111,13 +121,33 @@ class Outbox:
     async def _deliver(self, way: Way, lane: deque[_Entry]) -> None:
         while lane:
             batch = list(itertools.islice(lane, BATCH_MAX))
-            try:
-                await self._send(way, [entry.item for entry in batch])
-            except Exception:
-                log.exception("%d outputs of CEP rules are lost for %s", len(batch), " ".join(way))
+            if not await self._has_arrived(way, [entry.item for entry in batch]):
+                for entry in batch:
+                    await self._deliver_alone(way, entry.item)
             for _ in batch:
                 self._went(lane.popleft(), way)
         del self._lanes[way]
+
+    async def _has_arrived(self, way: Way, items: Sequence[Delivered]) -> bool:
+        for number in range(TRIES):
+            try:
+                await self._send(way, items)
+            except Exception as error:
+                text = "%d outputs of CEP rules for %s fail, they are tried again: %s"
+                log.warning(text, len(items), way.name, describe(error), exc_info=_unexpected(error))
+                await asyncio.sleep(min(RETRY_S_MAX, RETRY_S * 2**number))
+            else:
+                return True
+        return False
+
+    async def _deliver_alone(self, way: Way, item: Delivered) -> None:
+        try:
+            await self._send(way, [item])
+        except Exception as error:
+            details = {"rule": str(item.output.rule), "way": way.name, "reason": describe(error)}
+            text = "an output of a CEP rule is set aside, it does not get to %s"
+            log.error(text, way.name, exc_info=_unexpected(error), extra={"code": "cep.output_set_aside", **details})
+            await self._set_aside(way, item, error)
 
     def _went(self, entry: _Entry, way: Way) -> None:
         entry.ways.discard(way)
@@ -151,6 +181,15 @@ class Outbox:
             item = Delivered(output, fields["owner"], fields["hops"], fields["ontology"])
             self.put(item, [Way(*way) for way in fields["ways"]])
         self._dumped = len(self), self.delivered
+
+
+def describe(error: Exception) -> str:
+    """The sentence of a refusal; of anything else only its kind, as what it says is not for users."""
+    return error.message if isinstance(error, SibError) else type(error).__name__
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    return None if isinstance(error, SibError) else error
 
 
 def _plain(entry: _Entry) -> dict[str, Any]:

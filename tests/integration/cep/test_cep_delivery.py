@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from actors.cep import delivery, outbox, shard
-from actors.inside import Principal
+from actors.inside import Inside, Principal
 from sib.errors import MalformedMessageError
 from sib.rules.trigger import made_by
 from sib.ssap.messages import QueryType
@@ -13,12 +13,14 @@ from tests.integration.cep.cep_platform import SOFIA, Hearer, cep_rule
 from tests.integration.local_actors import LocalRef
 
 COPY = cep_rule("copy", "EIN[IN__N >= 0]", "IN__N as n", "Copied")
+STORE = cep_rule("store", "EIN[IN__N >= 0]", "IN__N as n", "Out")
 BELOW = cep_rule("below", "EIN[IN__N < 0]", "IN__N as n", "Out")
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(delivery, "RETRY_S", 0.01)
+    monkeypatch.setattr(outbox, "RETRY_S", 0.001)
     monkeypatch.setattr(shard, "SNAPSHOT_S", 0.0)
 
 
@@ -92,6 +94,42 @@ async def test_an_output_that_is_refused_for_good_is_in_the_process_log_and_the_
     assert platform.shard._delivery.counts["refused"] == 1
 
 
+async def test_an_insertion_that_fails_unexpectedly_is_tried_again(platform, monkeypatch):
+    await platform.start(STORE)
+    fail_inserting(monkeypatch, times=2)
+    await platform.send("In", {"n": 1}, {"n": 2})
+    await until_stored(platform, [1, 2])
+    assert platform.shard._delivery.counts["inserted"] == 2
+    assert platform.shard._delivery.counts["refused"] == 0
+
+
+async def test_what_fails_unexpectedly_for_good_is_set_aside_alone_and_written_down(platform, monkeypatch, caplog):
+    await platform.start(STORE)
+    fail_inserting(monkeypatch, times=99, number=2)
+    await platform.send("In", {"n": 1}, {"n": 2}, {"n": 3})
+    (record,) = await platform.until(lambda: platform.bdc.read_log(10, kind="CEP"))
+    assert record.details["data"] == {"n": 2}
+    assert "ValueError" in record.summary
+    assert "poison" not in record.summary
+    await until_stored(platform, [1, 3])
+    await platform.until(lambda: not platform.shard._delivery.counts["undelivered"])
+    assert platform.shard._delivery.counts["refused"] == 1
+    assert "cep.output_set_aside" in [getattr(record, "code", "") for record in caplog.records]
+
+
+async def test_a_process_log_that_fails_holds_up_no_output(platform, monkeypatch):
+    await platform.start(STORE)
+    fail_inserting(monkeypatch, times=99, number=2)
+
+    def fails(records):
+        raise ValueError("no log")
+
+    monkeypatch.setattr(platform.shard._bdc, "log", fails)
+    await platform.send("In", {"n": 2}, {"n": 3})
+    await until_stored(platform, [3])
+    await platform.until(lambda: not platform.shard._delivery.counts["undelivered"])
+
+
 async def test_a_modified_instance_is_an_event_of_the_time_of_its_modification(platform):
     await platform.start(COPY)
     await platform.send("In", {"n": 1})
@@ -159,6 +197,26 @@ async def test_a_gateway_that_is_away_misses_what_is_beyond_the_bound_and_holds_
     await platform.until(lambda: platform.shard._delivery.counts["missed"] == 18)
     gateway = LocalRef.actors["mqtt-0"] = Hearer()
     await platform.until(lambda: gateway.numbers("Copied") == [0, 1])
+
+
+def fail_inserting(monkeypatch, *, times, number=None):
+    """The insertions of a shard that fail in a way that nobody has foreseen."""
+    insert, left = Inside.insert, [times]
+
+    async def fails(self, who, ontology, instance, *, once=None):
+        if once is not None and number in (None, instance["n"]) and left[0]:
+            left[0] -= 1
+            raise ValueError("poison")
+        return await insert(self, who, ontology, instance, once=once)
+
+    monkeypatch.setattr(Inside, "insert", fails)
+
+
+async def until_stored(platform, numbers):
+    async def is_stored():
+        return sorted(row["n"] for row in await platform.rows("Out")) == numbers
+
+    await platform.until(is_stored)
 
 
 def refuse_times(count):
