@@ -92,8 +92,7 @@ class Candidates:
         found: set[int] = set()
         match access:
             case IdLookup(ids):
-                for id_ in ids:
-                    found.update(candidate_seqs(self._connection, self._info, id_, self._machine))
+                found = candidate_seqs(self._connection, self._info, ids, self._machine)
             case Union(parts):
                 for part in parts:
                     found |= self.seqs(part)

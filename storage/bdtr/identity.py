@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import bson
 from bson.objectid import ObjectId
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, ColumnElement, Connection, bindparam, select
 
-from sib.query.values import sort_key
+from sib.query.values import SortKey, sort_key
 from storage.bdtr import schema
 from storage.bdtr.catalogue import CollectionInfo
 from storage.bdtr.keys import key_of
 
 COUNTER_BITS = 24
+VALUES_PER_STATEMENT = 500
 
 
 def number_of(id_: Any, machine: bytes) -> int | None:
@@ -33,37 +34,50 @@ def object_id(number: int, machine: bytes) -> ObjectId:
     return ObjectId((number >> COUNTER_BITS).to_bytes(4, "big") + machine + counter.to_bytes(3, "big"))
 
 
-def candidate_seqs(connection: Connection, info: CollectionInfo, id_: Any, machine: bytes) -> list[int]:
-    """The change numbers of documents that may have this id: nearly always none or one."""
-    seqs = []
-    number = number_of(id_, machine)
-    if number is not None:
-        block = schema.block.c
-        row = connection.execute(
-            select(block.first_id, block.seq, block.n_docs, block.collection_id)
-            .where(block.first_id <= number)
-            .order_by(block.first_id.desc())
-            .limit(1)
-        ).one_or_none()
-        if row is not None and number - row.first_id < row.n_docs and row.collection_id == info.id:
-            seqs.append(row.seq + number - row.first_id)
+def candidate_seqs(connection: Connection, info: CollectionInfo, ids: Iterable[Any], machine: bytes) -> set[int]:
+    """The change numbers of documents that may have one of these ids: for each id nearly always none or one."""
+    ids = list(ids)
+    seqs: set[int] = set()
+    for number in (number_of(id_, machine) for id_ in ids):
+        if number is not None:
+            seqs.update(_seq_of_number(connection, info, number))
     if info.has_foreign_ids:
         side = info.ids.c
-        seqs += connection.execute(select(side.seq).where(side.k == key_of(id_)[0])).scalars()
+        for keys in _chunks(sorted({key_of(id_)[0] for id_ in ids})):
+            seqs.update(connection.execute(select(side.seq).where(_is_one_of(side.k, keys))).scalars())
     return seqs
 
 
-def seqs_of_ids(
-    connection: Connection, info: CollectionInfo, ids: Iterable[Any], machine: bytes
-) -> list[tuple[int, Any]]:
-    """(seq, id as stored) of the documents that have these ids."""
-    found = []
+def _seq_of_number(connection: Connection, info: CollectionInfo, number: int) -> Iterator[int]:
+    row = connection.execute(_BLOCK_BEFORE, {"number": number}).one_or_none()
+    if row is not None and number - row.first_id < row.n_docs and row.collection_id == info.id:
+        yield row.seq + number - row.first_id
+
+
+def stored_ids(connection: Connection, info: CollectionInfo, ids: Iterable[Any], machine: bytes) -> set[SortKey]:
+    """Which of these ids documents have."""
+    ids = list(ids)
+    wanted, found = {sort_key(id_) for id_ in ids}, set()
     docs = info.documents.c
-    for id_ in ids:
-        for seq in candidate_seqs(connection, info, id_, machine):
-            blob = connection.execute(select(docs.doc).where(docs.seq == seq)).scalar_one_or_none()
-            if blob is not None:
-                stored = bson.decode(blob)["_id"]
-                if sort_key(stored) == sort_key(id_):
-                    found.append((seq, stored))
-    return found
+    for seqs in _chunks(sorted(candidate_seqs(connection, info, ids, machine))):
+        for blob in connection.execute(select(docs.doc).where(_is_one_of(docs.seq, seqs))).scalars():
+            found.add(sort_key(bson.decode(blob)["_id"]))
+    return found & wanted
+
+
+def _chunks(values: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), VALUES_PER_STATEMENT):
+        yield values[start : start + VALUES_PER_STATEMENT]
+
+
+def _is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
+    return column == values[0] if len(values) == 1 else column.in_(values)
+
+
+_BLOCK = schema.block.c
+_BLOCK_BEFORE = (
+    select(_BLOCK.first_id, _BLOCK.seq, _BLOCK.n_docs, _BLOCK.collection_id)
+    .where(_BLOCK.first_id <= bindparam("number"))
+    .order_by(_BLOCK.first_id.desc())
+    .limit(1)
+)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from sib.query.paths import values_at
 from sib.query.values import MISSING, SortKey, sort_key
 from storage.bdtr.catalogue import CollectionInfo, IndexInfo
-from storage.bdtr.identity import seqs_of_ids
+from storage.bdtr.identity import stored_ids
 from storage.bdtr.indexes import keys_of
 from storage.bdtr.model import IndexSpec
 from storage.bdtr.state import WriterState
@@ -90,7 +90,7 @@ def id_conflict(
     conflicts: dict[int, str] = {}
     seen: set[SortKey] = set()
     given = [document["_id"] for document, generated in zip(documents, is_generated, strict=True) if not generated]
-    stored = {sort_key(id_) for _, id_ in seqs_of_ids(state.connection, info, given, state.machine)}
+    stored = stored_ids(state.connection, info, given, state.machine)
     for position, (document, generated) in enumerate(zip(documents, is_generated, strict=True)):
         if generated:
             continue

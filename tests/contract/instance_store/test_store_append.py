@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import bson
 import pytest
+from sqlalchemy import Engine, event
 
 from sib.errors import DuplicateKeyError, StoreError
 from storage.bdtr.identity import number_of, object_id
@@ -441,3 +442,37 @@ def test_an_index_that_cannot_be_unique_leaves_the_transaction_usable(store):
 
     assert store.indexes("S") == []
     assert store.count("S", {"Sensor.asset": "b"}) == 2
+
+
+@pytest.mark.adapters("sqlite", "mariadb", "postgresql", "oracle")
+def test_given_ids_are_looked_up_together(store):
+    ids = [bson.ObjectId() for _ in range(700)]
+    append(store, sensors("a"))
+    with store.begin() as transaction:
+        transaction.insert_documents("S", [{"_id": id_} for id_ in ids[:3]])
+
+    with statements() as made, store.begin() as transaction:
+        found = [document["_id"] for document in transaction.find("S", {"_id": {"$in": ids}})]
+        with pytest.raises(DuplicatesInBatchError) as refused:
+            transaction.insert_documents("S", [{"_id": id_} for id_ in ids])
+        transaction.insert_documents("S", [{"_id": id_} for id_ in ids[3:]])
+
+    assert found == ids[:3]
+    assert set(refused.value.positions) == {0, 1, 2}
+    assert {document["_id"] for document in store.find("S", {"_id": {"$in": ids}})} == set(ids)
+    assert len(made) < 50, "a statement for each id"
+
+
+@contextlib.contextmanager
+def statements():
+    """What is sent to the database meanwhile."""
+    made = []
+
+    def heard(connection, cursor, statement, *_):
+        made.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", heard)
+    try:
+        yield made
+    finally:
+        event.remove(Engine, "before_cursor_execute", heard)
