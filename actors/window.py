@@ -141,4 +141,6 @@ def _as_sib_error(error: Exception) -> SibError:
     """A refusal is what it is; everything else (the target is gone, the time is over) leaves the request undecided."""
     if isinstance(error, SibError) and not error.is_retryable:
         return error
-    return StoreUnavailableError(f"the request could not be decided ({type(error).__name__}); send it again")
+    reason = error.reason if isinstance(error, StoreUnavailableError) else ""
+    why = f"database: {reason}" if reason else type(error).__name__
+    return StoreUnavailableError(f"the request could not be decided ({why}); send it again", reason)

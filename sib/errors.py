@@ -27,7 +27,7 @@ class SSAPErrorCode(StrEnum):
 
 
 class SibError(Exception):
-    """A refusal or failure with a stable code. Subclasses only set the class attributes.
+    """A refusal or failure with a stable code. Subclasses set the class attributes.
 
     ``status`` is the HTTP status over REST; ``is_retryable`` says whether the same request may succeed later unchanged.
     """
@@ -161,9 +161,20 @@ class TooManyQueriesError(SibError):
 
 
 class StoreUnavailableError(SibError):
-    """The database cannot decide now. A write may or may not have been stored: send it again."""
+    """The database cannot decide now. A write may or may not have been stored: send it again.
+
+    ``reason`` is why, in few words of ours that anybody may read ("" if not known); the message may also quote the driver.
+    """
 
     code, ssap_code, status, is_retryable = "store.unavailable", SSAPErrorCode.PERSISTENCE, 503, True
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.args = message, reason
+
+    @property
+    def reason(self) -> str:
+        return str(self.args[1])
 
 
 class StoreError(SibError):

@@ -109,7 +109,7 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise StoreUnavailableError(_unavailable(error)) from error
+        raise _unavailable(error) from error
     except IntegrityError as error:
         # The driver's text may hold the value, which may be a token.
         raise StoreError("The configuration database refused the change: a name is taken or still used.") from error
@@ -118,15 +118,18 @@ def _translated_errors() -> Iterator[None]:
     except SQLAlchemyError as error:
         # Oracle's driver has no kind of its own for a lock or a call that was over its time.
         if type(error) is DatabaseError and _is_oracles(error.orig) and explained(error.orig, "BDC"):
-            raise StoreUnavailableError(_unavailable(error)) from error
+            raise _unavailable(error) from error
         raise StoreError(f"The configuration database refused the operation ({type(error).__name__}).") from error
 
 
-def _unavailable(error: SQLAlchemyError) -> str:
+def _unavailable(error: SQLAlchemyError) -> StoreUnavailableError:
+    cannot = "The configuration database cannot be used now"
     if not isinstance(error, DBAPIError):
-        return "The configuration database cannot be used now (all connections are in use): try again."
-    sentence = explained(error.orig, "BDC") or "try again"
-    return f"The configuration database cannot be used now: {sentence} ({error.orig})."
+        return StoreUnavailableError(f"{cannot} (all connections are in use): try again.", "all connections are in use")
+    sentence = explained(error.orig, "BDC")
+    return StoreUnavailableError(
+        f"{cannot}: {sentence or 'try again'} ({error.orig}).", (sentence or "").partition(";")[0]
+    )
 
 
 def parse_url(url: str) -> URL:

@@ -100,13 +100,18 @@ def explained(original: Any, database: str) -> str | None:
     return None if sentence is None else sentence.replace("the BDTR", f"the {database}")
 
 
+def unavailable(sentence: str, text: str) -> StoreUnavailableError:
+    """The error for a sentence of ours, which names neither paths nor people, and a text of a driver, which may."""
+    return StoreUnavailableError(f"The database did not answer: {sentence} ({text}).", sentence.partition(";")[0])
+
+
 def _translated(original: Any, is_lost: bool) -> SibError:
     text = _shortened(str(original))
     sentence = _meaning(original, text)
     if sentence is None and is_lost:
         sentence = _GONE
     if sentence is not None:
-        return StoreUnavailableError(f"The database did not answer: {sentence} ({text}).")
+        return unavailable(sentence, text)
     return StoreError(f"The database refused the operation: {text}.")
 
 

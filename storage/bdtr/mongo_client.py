@@ -24,8 +24,8 @@ from sib.errors import (
     QueryTimeoutError,
     SibError,
     StoreError,
-    StoreUnavailableError,
 )
+from storage.bdtr.failures import unavailable
 
 Client: TypeAlias = MongoClient
 
@@ -120,11 +120,11 @@ def translated(error: Exception) -> SibError:
         return DuplicateKeyError(f"Duplicate value of a unique index: {text}. Send a value that is not stored yet.")
     if isinstance(error, failures.ConnectionFailure) or (code is None and isinstance(error, failures.AutoReconnect)):
         sentence = "it cannot be reached or has closed the connection; check that it runs, it will be tried again"
-        return StoreUnavailableError(f"The database did not answer: {sentence} ({text}).")
+        return unavailable(sentence, text)
     if code in _UNAVAILABLE:
-        return StoreUnavailableError(f"The database did not answer: {_UNAVAILABLE[code]} ({text}).")
+        return unavailable(_UNAVAILABLE[code], text)
     if error_has_label(error, TRANSIENT) or isinstance(error, failures.WriteConcernError):
-        return StoreUnavailableError(f"The database did not answer: {_BUSY} ({text}).")
+        return unavailable(_BUSY, text)
     if isinstance(error, failures.OperationFailure) and (code in _QUERY or (code or 0) > 15_000):
         return QueryError(f"The database refused the query: {text}.")
     return StoreError(f"The database refused the operation: {text}.")

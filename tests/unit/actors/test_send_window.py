@@ -151,6 +151,19 @@ async def test_after_the_time_nobody_may_call_it_decided(target):
     assert target.settled == [2]
 
 
+async def test_who_gives_up_says_why_without_what_the_driver_said(target):
+    window = window_to(target, give_up_s=0.0)
+    target.errors[0] = [
+        StoreUnavailableError("The disk is full (/secret/path).", "the disk of the BDTR is full")
+    ] * 1000
+    window.add(Item(0))
+    await asyncio.sleep(0.05)
+    await turns(50)
+    [(_, error)] = target.failed
+    assert error.message == "the request could not be decided (database: the disk of the BDTR is full); send it again"
+    assert pickle.loads(pickle.dumps(error)).reason == "the disk of the BDTR is full"
+
+
 async def test_a_refusal_of_the_whole_batch_is_final(target):
     window = window_to(target)
     target.errors[0] = [OntologyNotFoundError("no")]

@@ -48,6 +48,15 @@ def test_what_may_succeed_later_is_unavailable(error, meaning):
         raise OperationalError("INSERT secret", {"secret": 1}, error)
 
 
+def test_the_reason_is_in_our_words_only():
+    with pytest.raises(StoreUnavailableError, match="/secret/path") as caught, store_errors():
+        raise OperationalError("INSERT", {}, pymysql.OperationalError(1021, "Disk full writing /secret/path"))
+    assert caught.value.reason == "the disk of the BDTR is full"
+    with pytest.raises(StoreUnavailableError, match="host-7") as caught, mongo_errors():
+        raise pymongo.errors.AutoReconnect("host-7: connection closed")
+    assert caught.value.reason == "it cannot be reached or has closed the connection"
+
+
 @pytest.mark.parametrize("error", [pymysql.DataError(1406, "Data too long"), postgresql("22001")], ids=str)
 def test_what_the_database_refuses_is_an_error_of_the_write(error):
     with pytest.raises(StoreError, match="refused") as caught, store_errors():
