@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from actors.feed import Announcement
+from actors.feed import Announcement, Events
 
 log = logging.getLogger("sofia2.feed")
 
@@ -84,7 +84,8 @@ class Inbox:
         except Exception:
             log.exception("what was announced could not be delivered, it is tried again", extra={"code": "feed.failed"})
             for item in items:
-                await self._try_again(seq, item)
+                for one in item.alone() if isinstance(item, Events) else (item,):
+                    await self._try_again(seq, one)
         del self._open[number]
 
     async def _try_again(self, seq: int, item: Any) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from actors.config import Topology
-from actors.feed import Announcement, Event
+from actors.feed import Announcement, Event, Events
 from actors.inbox import Inbox
 from actors.runtime import Ref
 from sib.errors import SibError
@@ -106,14 +106,14 @@ class Watcher:
     def _new_inboxes(self) -> dict[str, Inbox]:
         return {partition: Inbox(partial(self._apply, partition)) for partition in self._topology.partitions}
 
-    def _apply(self, partition: str, seq: int, events: list[Event]) -> Awaitable[None]:
+    def _apply(self, partition: str, seq: int, announced: list[Events]) -> Awaitable[None]:
         """Announcements of one partition are taken one after the other; each ends when what it caused is handled."""
         before = self._turns.get(partition)
 
         async def queue() -> Awaitable[None] | None:
             if before is not None:
                 await asyncio.wait([before])
-            return await self._take(partition, events)
+            return await self._take(partition, [event for events in announced for event in events.each()])
 
         turn = self._turns[partition] = asyncio.ensure_future(queue())
 

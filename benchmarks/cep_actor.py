@@ -11,7 +11,7 @@ import bson
 
 from actors import runtime
 from actors.config import PlatformConfig, Topology
-from actors.feed import Announcement, Event
+from actors.feed import Announcement, Changed, Feed
 from benchmarks.report import ROOT
 from sib.access import Role
 from sib.cep.definitions import CepEvent, CepRule
@@ -26,7 +26,12 @@ SCHEMA = """{"type": "object", "required": ["Reading"], "properties": {"Reading"
  {"k": {"type": "string"}, "v": {"type": "number"}, "t": {"type": "number"}}}}}"""
 PAGE = 500
 """Events in one announcement: as many as a partition commits at once under load."""
-WAITING_MAX = 8 * PAGE
+WAITING_MAX = 20_000
+"""Events on their way: as many as a watcher lets wait before it reads no further page."""
+LOOK_S = 0.02
+"""How often the shard is asked how far it has got: each question costs it as much as some events do."""
+TICK_S = 1.0
+"""As in a platform: upkeep, and with it a snapshot of the rules' state."""
 TIMEOUT_S = 120
 
 
@@ -91,33 +96,41 @@ def _boxes(text: str) -> tuple[str, str, str]:
 
 
 def _announcements(count: int, keys: int) -> list[Announcement]:
-    rng, now_s, pages = random.Random(3), time.time(), []
+    rng, now_ms, pages = random.Random(3), int(time.time() * 1000), []
+    feed = Feed({}, 0)
+    feed.watch(SHARD, frozenset({ONTOLOGY}))
+    consumer = feed.consumer(SHARD, "")
+    feed.catch_up(SHARD, [], is_last=True)
     for first in range(1, count + 1, PAGE):
-        events = []
-        for seq in range(first, min(first + PAGE, count + 1)):
-            document = {
+        documents = [
+            {
                 "_id": bson.ObjectId(),
                 "contextData": {
                     "session_key": "s", "user": "sofia", "kp": "KP1", "kp_instancia": "KP1:1",
-                    "timestamp": bson.datetime_ms.DatetimeMS(int(now_s * 1000) + seq // 100),
+                    "timestamp": bson.datetime_ms.DatetimeMS(now_ms + seq // 100),
                 },
                 "Reading": {"k": f"s{rng.randrange(keys)}", "v": rng.random() * 100, "t": rng.randrange(20)},
-            }  # fmt: skip
-            events.append(Event(seq, ONTOLOGY, bson.encode(document)))
-        pages.append(Announcement(False, first - 1, events[-1].seq, [], events))
+            }
+            for seq in range(first, min(first + PAGE, count + 1))
+        ]  # fmt: skip
+        last = first + len(documents) - 1
+        pages.append(feed.publish(last, [Changed(first, ONTOLOGY, documents, documents.__getitem__)])[SHARD])
+        consumer.acknowledge(last)
     return pages
 
 
 def _measure(shard: runtime.Ref, pages: list[Announcement]) -> float:
-    count = pages[-1].seq
-    done, deadline_s = 0, time.monotonic() + TIMEOUT_S
-    began = time.perf_counter()
-    for page in pages:
-        while page.seq - done > WAITING_MAX:
-            done = shard.ask("stats")["events"]
-        shard.tell("events", PARTITION, page)
+    count, done, told = pages[-1].seq, 0, 0
+    began = ticked = time.perf_counter()
     while done < count:
-        if time.monotonic() > deadline_s:
+        while told < len(pages) and pages[told].seq - done <= WAITING_MAX:
+            shard.tell("events", PARTITION, pages[told])
+            told += 1
+        time.sleep(LOOK_S)
+        done, now = shard.ask("stats")["events"], time.perf_counter()
+        if now - ticked >= TICK_S:
+            shard.tell("tick")
+            ticked = now
+        if now - began > TIMEOUT_S:
             raise TimeoutError(f"{done} of {count} events after {TIMEOUT_S} s")
-        done = shard.ask("stats")["events"]
     return count / (time.perf_counter() - began)

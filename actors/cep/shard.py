@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
-import bson
 import orjson
 
 from actors import logs
@@ -273,7 +272,7 @@ class CepShard:
             definitions = self._deployment.events.get(event.ontology)
             if not definitions:
                 continue
-            document = bson.decode(event.document)
+            document = event.document
             context = document.get("contextData", {})
             hops = hops_of(event.cause.by or context.get("session_key"))
             if hops >= HOPS_MAX:

@@ -13,11 +13,10 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import bson
 import orjson
 
 from actors.config import PlatformConfig
-from actors.feed import Announcement, Event
+from actors.feed import Announcement, Events
 from actors.inbox import Inbox
 from actors.runtime import Ref
 from sib.errors import LimitError, SibError, StoreUnavailableError
@@ -160,16 +159,15 @@ class Watch:
 
     # ------------------------------------------------------------------ matching
 
-    def _apply(self, seq: int, events: list[Event]) -> Awaitable[None] | None:
+    def _apply(self, seq: int, announced: list[Events]) -> Awaitable[None] | None:
         found: dict[str, list[bytes]] = defaultdict(list)
-        for event in events:
-            index = self._indexes.get(event.ontology)
+        for events in announced:
+            index = self._indexes.get(events.ontology)
             if not index:
                 continue
-            document = bson.decode(event.document)
-            ids = [id_ for _, ids in index.match([document], lambda _, whole=document: whole) for id_ in ids]  # type: ignore[misc]
-            if ids:
-                printed = print_one(document)
+            documents = [event.document for event in events.each()]
+            for position, ids in index.match(documents, documents.__getitem__):
+                printed = print_one(documents[position])
                 for id_ in ids:
                     found[id_].append(printed)
         return self._tell_all(found) if found else None

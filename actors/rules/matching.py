@@ -53,7 +53,7 @@ class Matcher:
         entries = self.by_ontology.get(event.ontology)
         if not entries:
             return
-        document = bson.decode(event.document)
+        document = event.document
         id_, context = document.get("_id"), document.get("contextData") or {}
         hops = hops_of(event.cause.by or context.get("session_key"))
         stamp = context.get("timestamp")

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 
+import bson
+
 from actors import inbox as inbox_module
-from actors.feed import Announcement, Indication
+from actors.feed import Announcement, Events, Indication
 from actors.inbox import Inbox
 
 ONE = [Indication("A", "{}", None, ["s"])]
@@ -110,6 +112,23 @@ async def test_what_always_fails_is_set_aside_alone_and_logged(monkeypatch, capl
         await until_over(inbox)
     assert (inbox.acked, inbox.set_aside, deliver.delivered) == (5, 1, ["A", "C"])
     assert [record.code for record in caplog.records] == ["feed.failed", "feed.set_aside"]
+
+
+async def test_events_that_travel_together_fail_alone(monkeypatch):
+    monkeypatch.setattr(inbox_module, "PAUSES_S", (0, 0, 0))
+    handled = []
+
+    def handle(seq, announced):
+        numbers = [event.seq for events in announced for event in events.each()]
+        if 2 in numbers:
+            raise ValueError("the second")
+        handled.extend(numbers)
+
+    inbox = Inbox(handle)
+    documents = b"".join(bson.encode({"v": number}) for number in range(3))
+    inbox.put(Announcement(True, 0, 3, [], [Events(1, "A", 3, documents)]))
+    await until_over(inbox)
+    assert (inbox.acked, inbox.set_aside, handled) == (3, 1, [1, 3])
 
 
 async def test_a_delivery_that_is_cancelled_is_never_acknowledged():
