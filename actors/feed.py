@@ -58,12 +58,13 @@ class Event(NamedTuple):
 class Events(NamedTuple):
     """Events of one ontology on their way: one piece of bytes for all, since Ray packs and unpacks each object by itself.
 
-    ``first_seq`` is the change number of the first; the others follow in steps of one. ``documents``: BSON after BSON.
+    ``first_seq`` is the change number of the first; the others follow in steps of one. ``changes`` is how many they are.
+    ``documents``: BSON after BSON.
     """
 
     first_seq: int
     ontology: str
-    count: int
+    changes: int
     documents: bytes
     cause: Cause = UNKNOWN_CAUSE
 
@@ -75,7 +76,7 @@ class Events(NamedTuple):
     def alone(self) -> Iterator[Events]:
         """The same, each by itself. Reads no document."""
         start = 0
-        for seq in range(self.first_seq, self.first_seq + self.count):
+        for seq in range(self.first_seq, self.first_seq + self.changes):
             end = start + int.from_bytes(self.documents[start : start + 4], "little")
             yield Events(seq, self.ontology, 1, self.documents[start:end], self.cause)
             start = end
@@ -289,7 +290,7 @@ def _events(changes: Iterable[Changed], ontologies: frozenset[str]) -> list[Even
 
 
 def _count(events: Iterable[Events]) -> int:
-    return sum(each.count for each in events)
+    return sum(each.changes for each in events)
 
 
 def subscriber_of(record: SubscriptionRecord, gateway: str) -> Subscriber:

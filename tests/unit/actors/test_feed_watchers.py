@@ -61,14 +61,14 @@ def test_a_watcher_that_ends_holds_nothing_back():
 def test_what_changes_together_travels_as_one_object():
     """Ray packs each object by itself: five hundred events are not to be five hundred objects."""
     announcement = watching("A").publish(500, [changed(1, "A", *range(500))])["cep"]
-    assert [events.count for events in announcement.events] == [500]
+    assert [events.changes for events in announcement.events] == [500]
     assert pickle.loads(pickle.dumps(announcement, protocol=5)) == announcement
 
 
 def test_what_changed_together_can_be_handled_one_by_one():
     [events] = watching("A").publish(3, [changed(1, "A", 10, "text", None)])["cep"].events
     alone = list(events.alone())
-    assert [one.count for one in alone] == [1, 1, 1]
+    assert [one.changes for one in alone] == [1, 1, 1]
     assert [event for one in alone for event in one.each()] == events.each()
 
 
