@@ -10,6 +10,7 @@ from typing import Any
 from actors.config import PlatformConfig
 from sib.errors import SibError
 from storage.bdc.bdc import Bdc
+from storage.bdc.engine import LastWrite
 from storage.open import Store, open_bdtr
 
 ANSWER_S = 2.0
@@ -83,15 +84,20 @@ class Databases:
         void(self._files.entries(""))
 
 
-def with_failed_writes(bdtr: dict[str, Any], failures: Iterable[str | None]) -> dict[str, Any]:
-    """The health of a BDTR that may read but not write: a question only reads, so the last write of each partition counts.
+def failure_of_last(writes: Iterable[LastWrite]) -> str | None:
+    """Why the last of the writes of several processes into one database failed; None if it did not."""
+    return max(writes, default=(0.0, None), key=lambda write: write[0])[1]
+
+
+def with_failed_writes(database: dict[str, Any], failures: Iterable[str | None]) -> dict[str, Any]:
+    """The health of a database that may read but not write: a question only reads, so the last write counts.
 
     ``failures``: why it failed, None where it did not. It counts until a write succeeds.
     """
     failure = next(filter(None, failures), None)
-    if failure is None or bdtr["state"] != "ok":
-        return bdtr
-    return {**bdtr, "state": "failed", "detail": f"the last write failed: {failure}"}
+    if failure is None or database["state"] != "ok":
+        return database
+    return {**database, "state": "failed", "detail": f"the last write failed: {failure}"}
 
 
 def void(_answer: object) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from actors import logs
 from actors.config import PlatformConfig
-from actors.health import Databases, with_failed_writes
+from actors.health import Databases, failure_of_last, with_failed_writes
 from actors.kp.container import KpContainer
 from actors.metrics import Samples, merge_samples
 from actors.ray_metrics import RayMetrics
@@ -141,6 +141,8 @@ class Platform:
         )
         actors = found[: len(self._kinds)]
         failures = [actor.get("stats", {}).get("write_failure") for actor in actors]
+        writes = [actor["stats"]["bdc_write"] for actor in found if "bdc_write" in actor.get("stats", {})]
+        databases["bdc"] = with_failed_writes(databases["bdc"], [failure_of_last([self._bdc.last_write, *writes])])
         databases["bdtr"] = with_failed_writes(databases["bdtr"], failures)
         platform = {
             "name": "platform", "kind": "Platform", "pid": os.getpid(), "node": "head", "state": "running", "restarts": 0,

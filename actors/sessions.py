@@ -471,7 +471,13 @@ class SessionShard:
         )
 
     def stats(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "version": self._config_version, "sessions": len(self._sessions), **self._counts}
+        return {
+            "pid": os.getpid(),
+            "version": self._config_version,
+            "sessions": len(self._sessions),
+            "bdc_write": self._bdc.last_write,
+            **self._counts,
+        }
 
 
 class _Changes:

@@ -151,6 +151,7 @@ class GatewayActor:
             "connections": self._core.channels,
             "sessions": len(self._core.leases),
             "subscriptions": len(self._core.notifier),
+            "bdc_write": self._core.bdc.last_write,
             "is_ready": self._started.done() and self._started.exception() is None,
         }
 

@@ -116,6 +116,7 @@ class KpWorker:
             "starts": present.starts if present else None,
             "runs": self._runs,
             "failures": self._failures,
+            "bdc_write": self._bdc.last_write,
             "level": self._level,
             "child_pid": child.pid if child is not None else None,
             "calls": self._calls.count if self._calls is not None else 0,

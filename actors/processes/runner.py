@@ -97,7 +97,13 @@ class ProcessRunner:
             self._start_load(load, RESUMED)
 
     def stats(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "version": self._version, "running": sorted(self._tasks), **self._counts}
+        return {
+            "pid": os.getpid(),
+            "version": self._version,
+            "running": sorted(self._tasks),
+            "bdc_write": self._bdc.last_write,
+            **self._counts,
+        }
 
     # ------------------------------------------------------------------ by hand
 

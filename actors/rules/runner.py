@@ -349,6 +349,7 @@ class RuleRunner:
             "rules": len(self._lanes),
             "waiting": self._waiting,
             "refusal": self._refusal,
+            "bdc_write": self._bdc.last_write,
             **totals,
         }
 

@@ -15,7 +15,7 @@ from storage.bdc import schema, tables
 from storage.bdc.activity import Activity
 from storage.bdc.cep_state import CepStore
 from storage.bdc.configuration import Configuration
-from storage.bdc.engine import Database, make_engine
+from storage.bdc.engine import Database, LastWrite, make_engine
 from storage.bdc.history import HistoryManifest
 from storage.bdc.identities import Identities
 from storage.bdc.models import ConfigCounter
@@ -93,6 +93,11 @@ class Bdc:
     def close(self) -> None:
         """Close the idle connections. The object opens new ones if it is used again."""
         self._database.engine.dispose()
+
+    @property
+    def last_write(self) -> LastWrite:
+        """When this object wrote last, and whether the database could."""
+        return self._database.last_write
 
     # Configuration.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import OperationalError as SqliteOperationalError
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
@@ -49,11 +49,16 @@ _READERS = {"mysql": "REPEATABLE READ", "mariadb": "REPEATABLE READ", "oracle": 
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "oracle": "oracle+oracledb"}
 
 
+LastWrite: TypeAlias = tuple[float, str | None]
+"""When this process wrote last (seconds since 1970; 0: never), and why the database could not do it; None: it could."""
+
+
 class Database:
     """Transactions on the BDC; every failure comes out as a SibError."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.last_write: LastWrite = 0.0, None
         self._is_server = engine.dialect.name != "sqlite"
         self._reader, self._writer = engine, engine.execution_options(**{WRITES: True})
         if self._is_server:  # a writer that had to wait for its turn must see what the one before it has written
@@ -79,10 +84,15 @@ class Database:
                 Nothing was written.
             StoreError: the database refused what was written; nothing was written.
         """
-        with _translated_errors(), self._writer.begin() as connection:
-            if self._is_server:
-                connection.execute(_TURN)
-            yield connection
+        try:
+            with _translated_errors(), self._writer.begin() as connection:
+                if self._is_server:
+                    connection.execute(_TURN)
+                yield connection
+        except StoreUnavailableError as error:
+            self.last_write = time.time(), error.message
+            raise
+        self.last_write = time.time(), None
 
     @contextmanager
     def migration(self) -> Iterator[Connection]:

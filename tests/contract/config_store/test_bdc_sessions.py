@@ -308,7 +308,9 @@ def test_a_locked_database_is_unavailable_and_comes_back(url, bdc, tmp_path, mon
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailableError, match="locked"):
             other.sessions.save([session()])
+        assert "locked" in other.last_write[1]
         assert other.sessions.load() == []
         holder.execute("ROLLBACK")
     other.sessions.save([session()])
+    assert other.last_write[1] is None
     assert keys(bdc) == {"k1"}

@@ -294,6 +294,7 @@ def test_a_full_disk_refuses_writes_and_answers_queries_until_there_is_space(com
                 pass
         refused = device.insert("full" + "x" * 10_000)
         assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+        assert "the disk of the BDTR is full" in refused.text
         assert "send it again" in refused.text
         assert "before" in device.query("before").text
         found = health(command, platform)
@@ -304,6 +305,28 @@ def test_a_full_disk_refuses_writes_and_answers_queries_until_there_is_space(com
         eventually(lambda: device.insert("after").status_code == 200)
         assert not failed(health(command, platform))
         assert [asset in device.query(asset).text for asset in ("before", "after")] == [True, True]
+        device.client.close()
+
+
+def test_a_full_disk_of_the_configuration_is_told_until_there_is_space(command, started, small_disk):
+    with started(bdc=f"sqlite:///{small_disk}/bdc.db") as platform:
+        device = Device(platform)
+        ballast = small_disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+        def join():
+            return device.client.post(device.base, json={"join": True, "instanceKP": f"{KP}:full", "token": TOKEN})
+
+        refused = eventually(lambda: (answer := join()).status_code == 503 and answer)
+        assert "the disk of the BDC is full" in refused.text
+        found = health(command, platform)
+        assert failed(found) == {"bdc"}
+        assert "the last write failed" in found["bdc"]["detail"]
+        ballast.unlink()
+        eventually(lambda: join().status_code == 200)
+        eventually(lambda: not failed(health(command, platform)))
         device.client.close()
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 
 from actors import health
-from actors.health import Probe, with_failed_writes
+from actors.health import Probe, failure_of_last, with_failed_writes
 from sib.errors import StoreUnavailableError
 
 
@@ -66,3 +66,9 @@ def test_a_database_that_reads_but_does_not_write_has_failed():
     assert failed == {**well, "state": "failed", "detail": "the last write failed: The disk is full."}
     gone = {"state": "failed", "detail": "it cannot be reached"}
     assert with_failed_writes(gone, ["The disk is full."]) == gone
+
+
+def test_of_the_writes_of_several_processes_the_last_counts():
+    assert failure_of_last([]) is None
+    assert failure_of_last([(0.0, None), (7.0, "The disk is full."), (6.0, None)]) == "The disk is full."
+    assert failure_of_last([(7.0, "The disk is full."), (8.0, None), (0.0, None)]) is None
