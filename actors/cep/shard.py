@@ -14,6 +14,7 @@ import os
 import time
 import zlib
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -268,22 +269,20 @@ class CepShard:
     def _incoming(self, events: Sequence[Event]) -> list[IncomingEvent]:
         assert self._deployment is not None
         incoming: list[IncomingEvent] = []
-        for event in events:
-            definitions = self._deployment.events.get(event.ontology)
+        for (ontology, hops), alike in groupby(events, key=_origin_of):
+            definitions = self._deployment.events.get(ontology)
             if not definitions:
                 continue
-            document = event.document
-            context = document.get("contextData", {})
-            hops = hops_of(event.cause.by or context.get("session_key"))
             if hops >= HOPS_MAX:
-                self._counts["circles"] += 1
-                log.error("rules that feed each other through %s: %d hops, the event is left out", event.ontology, hops)
+                left_out = len(list(alike))
+                self._counts["circles"] += left_out
+                log.error("rules feed each other through %s: %d hops, %d events left out", ontology, hops, left_out)
                 continue
-            stored_ms = event.cause.at_ms or milliseconds(context.get("timestamp")) or 0
-            for definition in definitions:
-                made = definition.event(document, stored_ms)
-                self._deployment.hops.note(made[0], made[1], hops)
-                incoming.append(made)
+            made = [
+                definition.event(event.document, _stored_ms(event)) for event in alike for definition in definitions
+            ]
+            self._deployment.hops.note(made, hops)
+            incoming += made
         return incoming
 
     def _deliver(self, outputs: Sequence[Output]) -> None:
@@ -422,6 +421,16 @@ class CepShard:
             "set_aside": self._patience.set_aside,
             **self._delivery.counts,
         }
+
+
+def _origin_of(event: Event) -> tuple[str, int]:
+    """The ontology, and how many rules were at work before."""
+    context = event.document.get("contextData", {})
+    return event.ontology, hops_of(event.cause.by or context.get("session_key"))
+
+
+def _stored_ms(event: Event) -> int:
+    return event.cause.at_ms or milliseconds(event.document.get("contextData", {}).get("timestamp")) or 0
 
 
 def _clock_ms() -> int:

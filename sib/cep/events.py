@@ -6,7 +6,7 @@ Source: Sofia2 console, "Mis Eventos CEP" and "Mis Reglas CEP".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,13 +36,15 @@ class EventDefinition:
     ontology: str
     attributes: Mapping[str, str]
     time_path: str | None = None
-    _readers: tuple[tuple[str, tuple[str | int, ...], str], ...] = field(init=False, repr=False, compare=False)
-    """Name, path and type of each attribute, made once: every instance needs them."""
+    _readers: tuple[tuple[str, tuple[str | int, ...], Callable[[Any], Any]], ...] = field(
+        init=False, repr=False, compare=False
+    )
+    """Name and path of each attribute, and what makes it one of its type: made once, as every instance needs them."""
     _time: tuple[str | int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         types = self.types()
-        readers = tuple((name, _parts(path), types[name]) for path, name in self.names().items())
+        readers = tuple((name, _parts(path), _OF_TYPE[types[name]]) for path, name in self.names().items())
         object.__setattr__(self, "_readers", readers)
         object.__setattr__(self, "_time", _parts(self.time_path) if self.time_path else ())
 
@@ -72,7 +74,7 @@ class EventDefinition:
 
         The instance may be stored (with BSON values). A missing or impossible event time is the time of insertion.
         """
-        attributes = {name: _typed(nulls.dig(document, path), kind) for name, path, kind in self._readers}
+        attributes = {name: typed(nulls.dig(document, path)) for name, path, typed in self._readers}
         ts = milliseconds(nulls.dig(document, self._time)) if self._time else None
         return self.stream, inserted_ms if ts is None or ts > inserted_ms + AHEAD_MS_MAX else ts, attributes
 
@@ -81,17 +83,25 @@ def _parts(path: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in path.split("."))
 
 
-def _typed(value: Any, kind: str) -> Any:
-    match kind:
-        case "number":
-            return (
-                value if type(value) is int else nulls.plain(value) if nulls.is_number(value) else milliseconds(value)
-            )
-        case "bool":
-            return value if isinstance(value, bool) else None
+def _number(value: Any) -> Any:
+    if type(value) is int or (type(value) is float and not value.is_integer()):
+        return value
+    return nulls.plain(value) if nulls.is_number(value) else milliseconds(value)
+
+
+def _bool(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _string(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return value if isinstance(value, str) else None
+    return None
+
+
+_OF_TYPE: dict[str, Callable[[Any], Any]] = {"number": _number, "bool": _bool, "string": _string}
 
 
 def milliseconds(value: Any) -> int | None:

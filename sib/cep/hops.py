@@ -7,10 +7,11 @@ it comes round, and other events are not counted with it. A circle that takes lo
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 
 from sib.cep.compiled import CompiledRule
+from sib.cep.engine import IncomingEvent
 from sib.cep.output import Output
 
 SPANS_MAX = 64
@@ -45,17 +46,23 @@ class Hops:
         """By stream and hops: the newest time."""
         self._newest_ms = -(2**62)
 
-    def note(self, stream: str, ts_ms: int, hops: int) -> None:
-        """An event is about to be handed to the engine."""
-        stream = stream.casefold()
+    def note(self, events: Iterable[IncomingEvent], hops: int) -> None:
+        """Events are about to be handed to the engine, all with equally many rules behind them."""
+        times: dict[str, list[int]] = defaultdict(list)
+        for stream, ts_ms, _ in events:
+            times[stream].append(ts_ms)
         # One that comes late may be released together with the newest.
-        newest = self._newest_ms = max(self._newest_ms, ts_ms)
-        self._newest[stream, hops] = newest
+        self._newest_ms = max([self._newest_ms, *map(max, times.values())])
+        for stream, all_ms in times.items():
+            self._extend(stream.casefold(), min(all_ms), hops)
+
+    def _extend(self, stream: str, first_ms: int, hops: int) -> None:
+        newest = self._newest[stream, hops] = self._newest_ms
         spans = self._spans.setdefault(stream, deque())
         if spans and spans[-1].hops == hops:
-            spans[-1].first_ms, spans[-1].last_ms = min(spans[-1].first_ms, ts_ms), newest
+            spans[-1].first_ms, spans[-1].last_ms = min(spans[-1].first_ms, first_ms), newest
             return
-        spans.append(_Span(ts_ms, newest, hops))
+        spans.append(_Span(first_ms, newest, hops))
         if len(spans) > SPANS_MAX:
             oldest, other = spans.popleft(), spans[0]
             other.first_ms, other.hops = min(oldest.first_ms, other.first_ms), max(oldest.hops, other.hops)

@@ -1,5 +1,7 @@
 """How many rules were at work before an output: by its own causes, and enough that circles end."""
 
+import itertools
+
 import pytest
 
 from sib.cep import compile_rules
@@ -18,8 +20,8 @@ class Counted:
         self.hops = Hops(self.engine.rules)
 
     def send(self, *events):
-        for stream, ts_ms, _, hops in events:
-            self.hops.note(stream, ts_ms, hops)
+        for hops, together in itertools.groupby(events, key=lambda event: event[3]):
+            self.hops.note([event[:3] for event in together], hops)
         outputs = self.engine.send_batch([(stream, ts_ms, data) for stream, ts_ms, data, _ in events])
         return [(output.ts_ms, self.hops.of(output)) for output in outputs]
 
