@@ -158,9 +158,11 @@ def decode_connect(flags: int, body: bytes) -> Connect:
     client_id, at = wire.decode_string(body, at)
     will, at = _decode_will(connect_flags, body, at, version)
     username = password = None
-    if connect_flags & 0x80:
+    # MQTT 3.1, section 3.1: the length of the packet counts for more than the flags, since V3 had no such fields.
+    may_lack = version == MQTT_3_1
+    if connect_flags & 0x80 and not (may_lack and at == len(body)):
         username, at = wire.decode_string(body, at)
-    if connect_flags & 0x40:
+    if connect_flags & 0x40 and not (may_lack and at == len(body)):
         if username is None and version != MQTT_5:
             raise malformed("CONNECT with a password and without a user name")
         password, at = wire.decode_binary(body, at)

@@ -74,6 +74,14 @@ def test_connect_with_everything(version):
     assert "secret" not in repr(connect)
 
 
+@pytest.mark.parametrize(("tail", "username"), [(b"", None), (wire.encode_string("ana"), "ana")])
+def test_connect_of_mqtt_3_1_may_flag_credentials_that_it_lacks(tail, username):
+    connect = codec.decode_connect(0, connect_body(MQTT_3_1, 0b1100_0010, tail=tail))
+    assert (connect.username, connect.password) == (username, None)
+    with pytest.raises(MqttProtocolError):
+        codec.decode_connect(0, connect_body(MQTT_3_1_1, 0b1100_0010, tail=tail))
+
+
 def test_connect_of_mqtt_5_has_its_properties():
     properties = codec.encode_properties(((Property.SESSION_EXPIRY, 30), (Property.RECEIVE_MAX, 5)))
     will_properties = codec.encode_properties(((Property.WILL_DELAY, 7), (Property.CONTENT_TYPE, "text")))
