@@ -6,7 +6,7 @@ is never read. Those whose time is no date come last, in the order of their ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,8 @@ from storage.bdtr.planner import TIME_PATH
 
 IDS_BYTES_MAX = 8 * 1024 * 1024
 """Ids that one transfer notes: its row in the journal is one document of the server."""
+CHUNK_DOCUMENTS, CHUNK_IDS_BYTES = 1_000, 1024 * 1024
+"""So many are looked up together in the log."""
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _KINDS: tuple[tuple[Any, tuple[str, ...]], ...] = (
@@ -58,13 +60,24 @@ def key_of(id_: Any, machine: bytes) -> Key:
 
 
 class AgedPage:
-    """The next instances of one collection: at most ``limit``, with ids of about ``IDS_BYTES_MAX``."""
+    """The next instances of one collection: at most ``limit``, with ids of about ``IDS_BYTES_MAX``.
 
-    def __init__(self, documents: Documents, session: ClientSession | None, machine: bytes, limit: int) -> None:
+    ``unheard`` tells which of some ids may not move yet.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        session: ClientSession | None,
+        machine: bytes,
+        limit: int,
+        unheard: Callable[[Sequence[Any]], set[Key]],
+    ) -> None:
         self._documents = raw(documents)
         self._session = session
         self._machine = machine
         self._limit = limit
+        self._unheard = unheard
         self._found: list[RawBSONDocument] = []
         self._size_bytes = 0
 
@@ -105,11 +118,30 @@ class AgedPage:
 
     def _take(self, cursor: Any, is_one: Callable[[RawBSONDocument], bool] = bool) -> None:
         with closing(cursor.batch_size(self._limit - len(self._found))):
-            for document in filter(is_one, cursor):
+            for document in self._heard(filter(is_one, cursor)):
                 self._found.append(document)
                 self._size_bytes += self._size_of(document)
                 if self._is_full:
                     return
+
+    def _heard(self, documents: Iterable[RawBSONDocument]) -> Iterator[RawBSONDocument]:
+        for chunk in self._chunks(documents):
+            unheard = self._unheard([document["_id"] for document in chunk])
+            for document in chunk:
+                if not unheard or key_of(document["_id"], self._machine) not in unheard:
+                    yield document
+
+    def _chunks(self, documents: Iterable[RawBSONDocument]) -> Iterator[list[RawBSONDocument]]:
+        chunk: list[RawBSONDocument] = []
+        size_bytes = 0
+        for document in documents:
+            chunk.append(document)
+            size_bytes += self._size_of(document)
+            if len(chunk) >= min(CHUNK_DOCUMENTS, self._limit - len(self._found)) or size_bytes >= CHUNK_IDS_BYTES:
+                yield chunk
+                chunk, size_bytes = [], 0
+        if chunk:
+            yield chunk
 
     def _drop_last(self) -> None:
         self._size_bytes -= self._size_of(self._found.pop())

@@ -72,14 +72,13 @@ class MongoSnapshot:
     def aged(self, collection: str, before_ms: int, after: Aged | None, limit: int) -> list[Aged]:
         """Instances behind another one that were inserted before a moment or at an unknown time; see ``mongo_aged``.
 
-        None as young as the oldest one that a consumer has still to hear of. Fewer than ``limit`` if their ids are long; none
-        only if there are no more.
+        None that a consumer has still to hear of. Fewer than ``limit`` if their ids are long; none only if there are no more.
         """
         moment = _EPOCH + timedelta(milliseconds=before_ms)
         with mongo_errors():
-            unheard = self._store.first_unheard(collection, self._session)
-            page = AgedPage(self._store.documents(collection), self._session, self._store.machine, limit)
-            return page.find(moment if unheard is None else min(moment, unheard), after)
+            unheard = self._store.unheard(collection, self._session)
+            documents, machine = self._store.documents(collection), self._store.machine
+            return AgedPage(documents, self._session, machine, limit, unheard.among).find(moment, after)
 
     def by_seq(self, collection: str, seqs: Sequence[Key]) -> dict[Key, bytes]:
         """The instances with these keys, as far as they are there."""

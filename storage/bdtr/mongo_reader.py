@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
-from bson.objectid import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -23,20 +22,16 @@ from sib.query.sorting import read_sort, sort_documents
 from storage.bdtr import mongo_checks as checks
 from storage.bdtr.capabilities import MONGODB, Capability
 from storage.bdtr.catalogue import spec_from_json
-from storage.bdtr.identity import object_id
-from storage.bdtr.model import DISTINCT_MAX, Cause, Change, ChangeKind, IndexSpec, heard_by_all
+from storage.bdtr.model import DISTINCT_MAX, Change, IndexSpec
+from storage.bdtr.mongo_changes import MongoChanges, Unheard
 from storage.bdtr.mongo_client import Client, mongo_errors
 from storage.bdtr.mongo_moving import MongoSnapshot
 from storage.bdtr.mongo_session import Documents
-from storage.bdtr.planner import TIME_PATH
 
 FORMAT = 1
 """The version of what a partition notes; another one is refused."""
 BATCH_DOCUMENTS = 500
 """Documents that a cursor fetches at once."""
-
-KIND_UPDATE, KIND_DELETE = 1, 2
-"""In the log, as in the relational store."""
 
 Document = dict[str, Any]
 
@@ -52,6 +47,7 @@ class MongoReader:
         self._notes = self._database[prefix + "state"]
         self._log = self._database[prefix + "log"]
         self.transfers = self._database[prefix + "transfers"]
+        self._changes = MongoChanges(self._database, self._log, self._notes, lambda: self.machine)
         self._machine = b""
         self._indexes: dict[str, list[IndexSpec]] = {}
         self._catalogue_version = -1
@@ -383,66 +379,16 @@ class MongoReader:
     # ------------------------------------------------------------------ changes
 
     def changes(self, after_seq: int, limit: int) -> list[Change]:
-        """The changes of all collections after this number, in order, at most ``limit``.
-
-        As in the relational store: an insert that was deleted since is missing, one that was updated comes as it is now.
-        """
-        found: list[Change] = []
-        with mongo_errors():
-            begun = list(self._log.find({"_id": {"$lte": after_seq}}).sort("_id", -1).limit(1))
-            rows = itertools.chain(begun, self._log.find({"_id": {"$gt": after_seq}}).sort("_id", 1).limit(limit))
-            for row in rows:
-                found += self._changes_of(row, after_seq, limit - len(found))
-                if len(found) >= limit:
-                    break
-        return found[:limit]
-
-    def _changes_of(self, row: Document, after_seq: int, limit: int) -> list[Change]:
-        seq, name = row["_id"], row["c"]
-        if "k" in row:
-            if seq <= after_seq:
-                return []
-            kind = ChangeKind.UPDATE if row["k"] == KIND_UPDATE else ChangeKind.DELETE
-            document = row.get("d")
-            if document is None and kind == ChangeKind.UPDATE:  # too large to be noted twice
-                document = self._database[name].find_one({"_id": row["id"]})
-            cause = Cause(int(row.get("t", 0)), row.get("by", ""))
-            return [Change(seq, kind, name, document, row["id"], cause)]
-        skipped = max(0, after_seq + 1 - seq)
-        if skipped >= row["n"]:
-            return []
-        ids = ids_of_run(row, self.machine)[skipped : skipped + limit]
-        documents = self._database[name].find({"_id": {"$in": ids}})
-        by_id = {_hashable(document["_id"]): document for document in documents}
-        numbered = ((seq + skipped + at, by_id.get(_hashable(id_))) for at, id_ in enumerate(ids))
-        return [
-            Change(number, ChangeKind.INSERT, name, document, document["_id"])
-            for number, document in numbered
-            if document is not None
-        ]
+        """The changes of all collections after this number, in order, at most ``limit``; see ``MongoChanges.after``."""
+        return self._changes.after(after_seq, limit)
 
     def positions(self) -> dict[str, int]:
         """Up to where each consumer has read."""
-        with mongo_errors():
-            rows = self._notes.find({"_id": {"$gte": "consumer:", "$lt": "consumer;"}})
-            return {row["name"]: row["seq"] for row in rows}
+        return self._changes.positions()
 
-    def first_unheard(self, collection: str, session: ClientSession | None) -> datetime | None:
-        """When the oldest instance was inserted that a consumer has still to hear of; None if all have heard of all."""
-        with mongo_errors():
-            heard = heard_by_all(self.positions(), self.seq)
-            is_behind = {"$expr": {"$gt": [{"$add": ["$_id", "$n"]}, heard + 1]}}
-            runs = self._log.find({"c": collection, "n": {"$exists": True}, **is_behind}, session=session).sort(
-                "_id", 1
-            )
-            for run in runs:
-                ids = ids_of_run(run, self.machine)[max(0, heard + 1 - run["_id"]) :]
-                known = {"_id": {"$in": ids}, TIME_PATH: {"$type": "date"}}
-                for document in (
-                    self._database[collection].find(known, {TIME_PATH: 1}, session=session).sort(TIME_PATH, 1).limit(1)
-                ):
-                    return cast(datetime, document["contextData"]["timestamp"])
-        return None
+    def unheard(self, collection: str, session: ClientSession | None) -> Unheard:
+        """The instances of a collection that a consumer has still to hear of."""
+        return self._changes.unheard(collection, self.seq, session)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None)
@@ -460,19 +406,6 @@ def checked_format(state: Document) -> Document:
             "start the version of Sofia2 that wrote it, or give another bdtr URL."
         )
     return state
-
-
-def ids_of_run(row: Document, machine: bytes) -> list[Any]:
-    """The ids of documents that were inserted together."""
-    if "ids" in row:
-        return list(row["ids"])
-    return [object_id(number, machine) for number in range(row["first"], row["first"] + row["n"])]
-
-
-def _hashable(id_: Any) -> Any:
-    from sib.query.values import hashable
-
-    return id_ if isinstance(id_, ObjectId) else hashable(id_)
 
 
 def _milliseconds(budget: Budget | None) -> int | None:

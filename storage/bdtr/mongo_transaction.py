@@ -30,8 +30,8 @@ from storage.bdtr.assembly import assemble, encode_document
 from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
 from storage.bdtr.indexes import with_context
 from storage.bdtr.model import DOCUMENTS_KEPT_MAX, UNKNOWN_CAUSE, IndexSpec, WriteResult
+from storage.bdtr.mongo_changes import KIND_DELETE, KIND_UPDATE
 from storage.bdtr.mongo_client import mongo_errors
-from storage.bdtr.mongo_reader import KIND_DELETE, KIND_UPDATE
 from storage.bdtr.mongo_session import Documents, put
 from storage.bdtr.mongo_unique import CHUNK_DOCUMENTS, chunks, refuse_changes, refuse_duplicates
 from storage.bdtr.rewriting import WRITES_MAX, UpdateCommand, Updater

@@ -188,6 +188,28 @@ def test_what_a_consumer_has_still_to_hear_of_does_not_move(old, heard):
     assert len(aged(old, before_ms=NOW_MS + 120_000)) == 7
 
 
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_nor_what_came_with_an_id_without_a_date_or_with_an_old_one(old, limit):
+    """``contextData`` of a copy, or of what another program wrote, says nothing of when somebody will hear of it."""
+    odd = [
+        {"_id": "early"},
+        {"_id": {"a": 1}, "contextData": {"timestamp": datetime(2000, 1, 1)}},
+        {"contextData": {"timestamp": datetime(2000, 1, 1)}},
+        {"_id": 7.5, "contextData": {"timestamp": "soon"}},
+    ]
+    for heard in range(len(odd) + 1):
+        if not heard:
+            old.save_positions({"slow": old.seq})
+            with old.begin() as transaction:
+                ids = transaction.insert_documents("S", odd)
+        old.save_positions({"slow": old.seq - len(odd) + heard})
+        moved, page = [], []
+        while page := aged(old, before_ms=NOW_MS + 120_000, after=page[-1] if page else None, limit=limit):
+            moved += [bson.decode(row.blob)["_id"] for row in page]
+        assert len(moved) == 7 + heard
+        assert [id_ for id_ in ids if id_ in moved] == ids[:heard]
+
+
 def test_moving_takes_out_what_nobody_changed_and_tells_nobody(old):
     journal, rows, seq = transfer_journal(old), aged(old), old.seq
     files = [{"n_rows": 2}, {"n_rows": 3}]
