@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from sib.cep.definitions import CepRule
     from sofia2.backtest import Label, Report, Score
     from sofia2.settings import Settings
+    from storage.bdc.configuration import Configuration
 
 app = typer.Typer(help="CEP: check rules, run them over files or over what was stored.", no_args_is_help=True)
 
 _ON_ITS_OWN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 LABELS_BYTES_MAX = 64 << 20
 SHOWN = 50
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The rule's name, case-sensitive.")]
 
 
 @app.command(add_help_option=False, context_settings=_ON_ITS_OWN)
@@ -77,6 +80,50 @@ def _listed(rule: CepRule, state: dict[str, Any]) -> dict[str, Any]:
     problem = "; ".join(problems) or state.get("reason", "")
     counts = {what: count for what, count in state.items() if what not in ("state", "reason")}
     return {**listed, "into": into, "problem": problem, "state": state["state"] if rule.active else "off", **counts}
+
+
+@app.command()
+def pause(name: Name, data: Data = None, config: Config = None, json: Json = False) -> int:
+    """Turn a rule off: it follows nothing, and its windows are forgotten."""
+    return _turn(settings_of(data, config), name, active=False)
+
+
+@app.command()
+def resume(name: Name, data: Data = None, config: Config = None, json: Json = False) -> int:
+    """Turn a rule on again; it begins empty."""
+    return _turn(settings_of(data, config), name, active=True)
+
+
+def _turn(settings: Settings, name: str, *, active: bool) -> int:
+    report = objects.declare(settings, "cep_rules", {"name": name, "active": active}, is_new=False)
+    objects.tell(report, active=active)
+    return DONE
+
+
+@app.command()
+def remove(
+    name: Name,
+    event: Annotated[bool, typer.Option("--event", help="NAME is a CEP event, not a rule.")] = False,
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Delete a rule, or with --event an event that no rule reads."""
+    settings = settings_of(data, config)
+    if event:
+        objects.remove(settings, "cep_events", name, lambda snapshot: _remove_event(snapshot, name))
+    else:
+        objects.remove(settings, "cep_rules", name, lambda snapshot: snapshot.cep_rules.delete(name))
+    return DONE
+
+
+def _remove_event(snapshot: Configuration, name: str) -> None:
+    from sib.cep.definitions import problems_of, streams_of
+
+    for rule in snapshot.cep_rules.all():
+        if not problems_of(rule) and name.casefold() in streams_of(rule.parse()):
+            raise CliError(WRONG_INPUT, f"the CEP rule {rule.name!r} reads {name!r}: change or remove it first")
+    snapshot.cep_events.delete(name)
 
 
 @app.command()

@@ -10,9 +10,12 @@ from sqlalchemy.orm import aliased
 
 from sib.access import Permission
 from sib.errors import NotFoundError, StoreError
+from storage.bdc.cep_models import CepEventRow
 from storage.bdc.configuration import Configuration
 from storage.bdc.models import DefinedQuery, Ontology, OntologyPermission, OntologyVersion, User
+from storage.bdc.process_models import Process
 from storage.bdc.records import IndexDeclaration, OntologyRecord, Outcome
+from storage.bdc.rule_models import ScriptRule
 
 _PARENT = aliased(Ontology)
 _SELECT = (
@@ -106,7 +109,7 @@ class OntologyRepository:
 
         Raises:
             NotFoundError: there is no such ontology.
-            StoreError: another ontology extends it, or a predefined query reads it.
+            StoreError: another ontology extends it, or a predefined query, CEP event, process or script rule names it.
         """
         connection = self._configuration.connection
         ontology_id = self._configuration.ontology_id(name)
@@ -114,6 +117,9 @@ class OntologyRepository:
             raise StoreError(f"Another ontology extends {name!r}: change or delete that one first.")
         if connection.execute(select(DefinedQuery.id).where(DefinedQuery.ontology_id == ontology_id).limit(1)).first():
             raise StoreError(f"A predefined query reads the ontology {name!r}: delete the query first.")
+        needed_by = self._needed_by(name, ontology_id)
+        if needed_by is not None:
+            raise StoreError(f"The {needed_by} needs the ontology {name!r}: change or remove it first.")
         connection.execute(delete(Ontology).where(Ontology.id == ontology_id))
         self._configuration.is_changed = True
 
@@ -127,6 +133,18 @@ class OntologyRepository:
         if record is None:
             raise NotFoundError(f"There is no ontology {name!r} (names are case-sensitive).")
         return record
+
+    def _needed_by(self, name: str, ontology_id: int) -> str | None:
+        """An event, process or rule that says nothing without this ontology."""
+        connection = self._configuration.connection
+        event = connection.execute(select(CepEventRow.name).where(CepEventRow.ontology_id == ontology_id)).scalar()
+        if event is not None:
+            return f"CEP event {event!r}"
+        process = connection.execute(select(Process.name).where(Process.ontology == name)).scalar()
+        if process is not None:
+            return f"process {process!r}"
+        rules = connection.execute(select(ScriptRule.name, ScriptRule.definition).order_by(ScriptRule.name))
+        return next((f"rule {rule!r}" for rule, definition in rules if name in definition["ontologies"]), None)
 
     def _permissions(self, ontology_id: int | None = None) -> dict[int, dict[str, Permission]]:
         statement = select(OntologyPermission.ontology_id, OntologyPermission.permission, User.name).join(

@@ -10,9 +10,20 @@ from sqlalchemy import Row, delete, select
 
 from sib.access import Role
 from sib.errors import NotFoundError, StoreError
+from storage.bdc.cep_models import CepEventRow, CepRuleRow
 from storage.bdc.configuration import Configuration
 from storage.bdc.models import Asset, Kp, Ontology, User
 from storage.bdc.records import Outcome, UserRecord
+from storage.bdc.rule_models import ScriptRule
+
+_OWNED = (
+    (Kp, "a KP"),
+    (Ontology, "an ontology"),
+    (Asset, "an asset"),
+    (ScriptRule, "a script rule"),
+    (CepRuleRow, "a CEP rule"),
+    (CepEventRow, "a CEP event"),
+)
 
 
 class UserRepository:
@@ -53,12 +64,13 @@ class UserRepository:
 
         Raises:
             NotFoundError: there is no such user.
-            StoreError: he still owns a KP, an ontology or an asset.
+            StoreError: he still owns something.
         """
         connection = self._configuration.connection
         user_id = self._configuration.user_id(name)
-        for table, kind in ((Kp, "a KP"), (Ontology, "an ontology"), (Asset, "an asset")):
-            if connection.execute(select(table.id).where(table.owner_id == user_id).limit(1)).first():
+        for table, kind in _OWNED:
+            columns = table.__table__.c
+            if connection.execute(select(columns.id).where(columns.owner_id == user_id).limit(1)).first():
                 raise StoreError(
                     f"The user {name!r} still owns {kind}: give it to somebody else, or deactivate the user."
                 )

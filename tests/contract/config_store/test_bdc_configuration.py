@@ -8,8 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sib.access import Permission, Role
+from sib.cep.definitions import CepEvent, CepRule
 from sib.errors import LimitError, NotFoundError, StoreError
+from sib.rules.rule import Rule, RuleType
 from storage.bdc.bdc import open_bdc
+from storage.bdc.processes import ProcessKind, ProcessRecord
 from storage.bdc.records import (
     AssetRecord,
     DefinedQuery,
@@ -261,6 +264,42 @@ def test_what_is_used_cannot_be_deleted(filled):
         for delete, name in ((configuration.users.delete, "root"), (configuration.ontologies.delete, "Closed")):
             with pytest.raises(NotFoundError):
                 delete(name)
+
+
+@pytest.mark.parametrize(
+    ("repository", "record"),
+    [
+        ("cep_events", CepEvent("Lectura", "root", "Other")),
+        ("processes", ProcessRecord("nightly", ProcessKind.TRANSFER, "Other")),
+        ("rules", Rule("alarm", "root", RuleType.ONTOLOGY, ("Other",), blocks={"then": "pass"})),
+    ],
+    ids=["event", "process", "rule"],
+)
+def test_an_ontology_is_not_deleted_under_what_names_it(filled, repository, record):
+    with filled.change() as configuration:
+        getattr(configuration, repository).put(record)
+        with pytest.raises(StoreError, match=record.name):
+            configuration.ontologies.delete("Other")
+        getattr(configuration, repository).delete(record.name)
+        configuration.ontologies.delete("Other")
+
+
+@pytest.mark.parametrize(
+    ("repository", "record", "kind"),
+    [
+        ("cep_events", CepEvent("Lectura", "ana", "Other"), "a CEP event"),
+        ("cep_rules", CepRule("calor", "ana", "Lectura", "*", "Alarm"), "a CEP rule"),
+        ("rules", Rule("alarm", "ana", RuleType.TIMED, schedule="5m", blocks={"then": "pass"}), "a script rule"),
+    ],
+)
+def test_a_user_is_not_deleted_under_his_rules(filled, repository, record, kind):
+    with filled.change() as configuration:
+        configuration.kps.delete("KpOfAna")
+        getattr(configuration, repository).put(record)
+        with pytest.raises(StoreError, match=kind):
+            configuration.users.delete("ana")
+        getattr(configuration, repository).delete(record.name)
+        configuration.users.delete("ana")
 
 
 @pytest.mark.parametrize("value", [None, True, 1, 1.5, "text", "", [1, "a"], {"a": {"b": None}}])
