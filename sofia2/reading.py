@@ -18,7 +18,7 @@ from sib.errors import ConfigurationError, UnsupportedError
 from sib.query import plan as plans
 from sib.query.budget import Budget
 from sib.query.explain import ExplainedStage, explain
-from sib.query.native import plan_native
+from sib.query.native import SQL_WORDS, plan_native
 from sib.query.sqlplan import plan_sql
 from storage.bdc.bdc import Bdc, utc_now
 from storage.bdtr.reader import split_pipeline
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 NATIVE, SQL, BDC, BDH = "native", "sql", "bdc", "bdh"
 TYPES = (NATIVE, SQL, BDH, BDC)
 ROWS_MAX = 2**31
-_SQL_WORDS = ("select", "insert", "update", "delete")
 
 
 def type_of(text: str, told: str | None) -> str:
@@ -42,7 +41,7 @@ def type_of(text: str, told: str | None) -> str:
     """
     if told is None:
         words = text.split(None, 1)
-        return SQL if words and words[0].lower() in _SQL_WORDS else NATIVE
+        return SQL if words and words[0].lower() in SQL_WORDS else NATIVE
     if told.lower() not in TYPES:
         raise ConfigurationError(f"The type of a query is {', '.join(TYPES[:-1])} or {TYPES[-1]}, not {told[:40]!r}.")
     return told.lower()

@@ -5,6 +5,7 @@ Source: Sofia2 clients and manuals for the forms; the Mongo shell for what each 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from sib.errors import QuerySyntaxError
@@ -16,6 +17,9 @@ from sib.query.plan import Aggregate, Delete, Find, Plan, Update
 from sib.query.relaxed import parse_relaxed
 from sib.query.shell import Statement, is_statement, parse_statement
 
+SQL_WORDS = ("select", "insert", "update", "delete")
+"""What a statement of SQL begins with."""
+_WORD = re.compile(r"[\s(]*([^\W\d]\w*)")
 _PLANNERS: dict[str, Callable[[Statement], Plan]] = {**shell_reads.PLANNERS, **shell_writes.PLANNERS}
 
 
@@ -39,6 +43,7 @@ def plan_native(
         return plan
     if is_empty(text):
         return Find(_named(ontology))
+    _refuse_words(text)
     plan = Find(_named(ontology), criterion(parse_relaxed(text, now=now, parameters=parameters)))
     _refuse_paths(plan, text, parameters)
     return plan
@@ -67,6 +72,21 @@ def plan_delete(text: str, *, ontology: str | None, now: Clock | None = None) ->
             "A DELETE needs a condition; to remove every instance send db.ONTOLOGY.remove({}) as the query."
         )
     return plan
+
+
+def _refuse_words(text: str) -> None:
+    """A criterion begins with a brace: what begins with a word was meant to be a statement."""
+    begin = _WORD.match(text)
+    if begin is None:
+        return
+    word = begin.group(1)
+    if word.lower() in SQL_WORDS:
+        raise QuerySyntaxError(f"What begins with {word} is SQL: send it as SQLLIKE, not as NATIVE.")
+    *words, last = SQL_WORDS
+    raise QuerySyntaxError(
+        f"A query begins with db.ONTOLOGY.METHOD(...) or {{...}} (NATIVE), or with {', '.join(words)} or {last} (SQLLIKE), "
+        f"not with {word[:40]!r}."
+    )
 
 
 def _refuse_paths(plan: Plan, text: str, parameters: Parameters | None) -> None:

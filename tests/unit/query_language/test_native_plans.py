@@ -126,7 +126,10 @@ def test_plans(text, expected):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("wrong query", "expected a value"),
+        ("selec * from X", "SQLLIKE), not with 'selec'"),
+        ("(updat X set a = 1)", "not with 'updat'"),
+        ("find({})", "db.ONTOLOGY.METHOD(...)"),
+        ("Select * from X", "What begins with Select is SQL: send it as SQLLIKE"),
         ("[{$match:{}}]", "must be an object"),
         ("db.X", "expected db.ONTOLOGY.METHOD"),
         ("db.X.find", "expected db.ONTOLOGY.METHOD"),
@@ -258,3 +261,8 @@ def test_native_queries_of_published_clients(text):
 
 def test_frames_have_native_queries():
     assert len(native_texts()) > 10
+
+
+def test_a_misspelt_keyword_is_told_before_a_missing_ontology():
+    with pytest.raises(QuerySyntaxError, match="select, insert, update or delete .SQLLIKE., not with 'selec'"):
+        plan_native("selec * from X", ontology=None)
