@@ -27,6 +27,8 @@ RESTART_ENVIRONMENT = {
     "RAY_core_worker_internal_heartbeat_ms": "100",
     # Ray would give way to everything else on the machine; our actors are the service itself.
     "RAY_worker_niceness": "0",
+    # What is longer goes through the object store: a millisecond of three processes, for a batch of 500 instances.
+    "RAY_max_direct_call_object_size": str(1 << 20),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "0",
