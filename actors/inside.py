@@ -136,13 +136,25 @@ class Inside:
         Raises:
             SibError: why not, as an SSAP INSERT would be told.
         """
-        text = _text(instance)
         if once is not None:
-            return await self._operations.insert_once(who, ontology, once, text)
-        request = _request(MessageType.INSERT, ontology, ops.Insert(text, None, QueryType.NATIVE))
+            await (await self.begin_insert(who, ontology, instance, once=once))
+            return once
+        request = _request(MessageType.INSERT, ontology, ops.Insert(_text(instance), None, QueryType.NATIVE))
         data = (await self.execute(who, request)).data
         assert isinstance(data, InsertedId)
         return data.object_id
+
+    async def begin_insert(
+        self, who: Principal, ontology: str, instance: Mapping[str, Any] | str | bytes, *, once: bson.ObjectId
+    ) -> asyncio.Future[Any]:
+        """As ``insert`` with ``once``, but the instance is only sent: the future ends when it is durable, or with the refusal.
+
+        Await all that was begun. What goes to one partition is stored in the order in which it was begun, many in one commit.
+
+        Raises:
+            SibError: it may not insert there. Nothing was sent.
+        """
+        return await self._operations.begin_insert(who, ontology, once, _text(instance))
 
     async def insert_many(
         self, who: Principal, ontology: str, instances: Sequence[Mapping[str, Any] | str]
@@ -237,13 +249,12 @@ class _InsideOperations(Operations):
         assert origin.who is not None
         return await self._granted(origin.who)
 
-    async def insert_once(self, who: Principal, ontology: str, id_: bson.ObjectId, text: str) -> bson.ObjectId:
+    async def begin_insert(self, who: Principal, ontology: str, id_: bson.ObjectId, text: str) -> asyncio.Future[Any]:
         granted = await self._granted(who)
         self._authorize("INSERT", ontology, granted)
         write = FutureWrite(INSERT_ONCE, granted.key, ontology, id_.binary + text.encode(), granted.context)
         self._core.partition_of(ontology).window.add(write)
-        await write.future
-        return id_
+        return write.future
 
     async def condition(
         self, who: Principal, text: str, query_type: QueryType, ontology: str | None, params: dict[str, str] | None

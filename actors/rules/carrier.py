@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from bson import json_util
@@ -27,6 +27,7 @@ from sib.errors import (
     LimitError,
     MalformedMessageError,
     NotFoundError,
+    SibError,
 )
 from sib.rules.effects import Effect
 from sib.rules.guards import Quota
@@ -40,6 +41,10 @@ from storage.bdc.rules import VALUES_MAX, QueuedRun
 TOKEN_KNOWN_S = 5.0
 """A token that a script shows is looked up again after this."""
 TOKENS_KNOWN_MAX = 1000
+
+Run: TypeAlias = tuple[Trigger, Sequence[Effect]]
+Insert: TypeAlias = Awaitable[Any]
+"""One that was sent: ends when it is durable."""
 
 
 @dataclass
@@ -119,23 +124,47 @@ class Carrier:
         Raises:
             SibError: the first that was refused or failed; those before it are done.
         """
+        if not any(effect.is_recorded for effect in effects):
+            (error,) = await self.carry_out_together([(trigger, effects)])
+            if error is not None:
+                raise error
+            return
         self._count(effects)
         key = trigger.key
-        if not any(effect.is_recorded for effect in effects):
-            await asyncio.gather(*(self._insert(trigger, key, effect) for effect in effects if effect.kind == "insert"))
-            await self._log(trigger, effects)
-            return
         done = await asyncio.to_thread(self._tools.bdc.rules.done, key)
         kept = [effect for effect in effects if effect.kind in ("kv_put", "kv_delete", "schedule")]
         for effect in effects:
             if effect.kind == "insert":
-                await self._insert(trigger, key, effect)
+                await (await self._insert(trigger, effect))
             elif effect.kind in _DIRECT and effect.number not in done:
-                await _DIRECT[effect.kind](self, trigger, key, effect)
+                await _DIRECT[effect.kind](self, trigger, effect)
                 await asyncio.to_thread(self._tools.bdc.rules.record, key, [effect.number], self._tools.now())
         if kept and not {effect.number for effect in kept} <= done:
             await self._keep(trigger, key, kept)
-        await self._log(trigger, effects)
+        await self._log([(trigger, effects)])
+
+    async def carry_out_together(self, runs: Sequence[Run]) -> list[SibError | None]:
+        """Carry out runs that have no recorded effects, in few commits; what each failed over, as ``carry_out`` would raise it.
+
+        All inserts are sent before the first is waited for: one that is refused does not keep those of other runs back.
+        """
+        begun = [await self._begin(*run) for run in runs]
+        errors = [await _first_error(inserts, error) for inserts, error in begun]
+        done = [run for run, error in zip(runs, errors, strict=True) if error is None]
+        if await self._log_error(done) is None:
+            return errors
+        return [error or await self._log_error([run]) for run, error in zip(runs, errors, strict=True)]
+
+    async def _begin(self, trigger: Trigger, effects: Sequence[Effect]) -> tuple[list[Insert], SibError | None]:
+        """Send the inserts of a run; at the first that is refused at once it ends."""
+        begun: list[Insert] = []
+        try:
+            self._count(effects)
+            for effect in (effect for effect in effects if effect.kind == "insert"):
+                begun.append(await self._insert(trigger, effect))  # noqa: PERF401 - what was begun before a refusal counts
+        except SibError as error:
+            return begun, error
+        return begun, None
 
     def _count(self, effects: Sequence[Effect]) -> None:
         now_s = time.monotonic()
@@ -144,16 +173,17 @@ class Carrier:
             if count:
                 self._quota.take(kind, now_s, count)
 
-    async def _insert(self, trigger: Trigger, key: str, effect: Effect) -> None:
+    async def _insert(self, trigger: Trigger, effect: Effect) -> Insert:
+        """Send an insert; await what this gives."""
         fields = effect.fields
         who = self._principal(trigger.hops + 1)
         if fields["kp"]:
             await self._check_token(fields["kp"], fields["token"])
             who = self._principal(trigger.hops + 1, fields["kp"], fields["kp_instance"] or "")
         once = effect_id(trigger, effect.number)
-        await self._tools.inside.insert(who, fields["ontology"], fields["instance"], once=once)
+        return await self._tools.inside.begin_insert(who, fields["ontology"], fields["instance"], once=once)
 
-    async def _update(self, trigger: Trigger, key: str, effect: Effect) -> None:
+    async def _update(self, trigger: Trigger, effect: Effect) -> None:
         fields = effect.fields
         await self._tools.inside.update(
             self._principal(trigger.hops + 1),
@@ -163,7 +193,7 @@ class Carrier:
             query_type=query_type(fields["type"]),
         )
 
-    async def _delete(self, trigger: Trigger, key: str, effect: Effect) -> None:
+    async def _delete(self, trigger: Trigger, effect: Effect) -> None:
         fields = effect.fields
         await self._tools.inside.delete(
             self._principal(trigger.hops + 1),
@@ -172,12 +202,12 @@ class Carrier:
             query_type=query_type(fields["type"]),
         )
 
-    async def _mail(self, trigger: Trigger, key: str, effect: Effect) -> None:
+    async def _mail(self, trigger: Trigger, effect: Effect) -> None:
         fields = effect.fields
         message_id = str(effect_id(trigger, effect.number))
         await self._tools.mail().send(fields["to"], fields["subject"], fields["body"], message_id=message_id)
 
-    async def _request(self, trigger: Trigger, key: str, effect: Effect) -> None:
+    async def _request(self, trigger: Trigger, effect: Effect) -> None:
         fields = effect.fields
         await self._tools.fetch(fields["method"], fields["url"], fields["headers"], fields["body"])
 
@@ -233,7 +263,7 @@ class Carrier:
             raise AuthorizationError(f"the rule {name!r} belongs to somebody else")
         return rule
 
-    async def _log(self, trigger: Trigger, effects: Sequence[Effect]) -> None:
+    async def _log(self, runs: Sequence[Run]) -> None:
         rule = self._rule
         lines = [
             LogRecord(
@@ -243,11 +273,19 @@ class Carrier:
                 user=rule.owner,
                 details={"rule": rule.name, "level": effect.fields["level"], "execution": trigger.key},
             )
+            for trigger, effects in runs
             for effect in effects
             if effect.kind == "log"
         ]
         if lines:
             await asyncio.to_thread(self._tools.bdc.log, lines)
+
+    async def _log_error(self, runs: Sequence[Run]) -> SibError | None:
+        try:
+            await self._log(runs)
+        except SibError as error:
+            return error
+        return None
 
     def _principal(self, hops: int, kp: str = "", instance: str = "") -> Principal:
         return Principal(self._rule.owner, kp, instance, made_by(self._rule.name, hops))
@@ -276,6 +314,17 @@ class Rehearsal(Carrier):
 
     async def carry_out(self, trigger: Trigger, effects: Sequence[Effect]) -> None:
         """Nothing."""
+
+
+async def _first_error(inserts: Sequence[Insert], later: SibError | None) -> SibError | None:
+    """Wait until all of a run are decided; the first refusal, else what came after them."""
+    first: SibError | None = None
+    for insert in inserts:
+        try:
+            await insert
+        except SibError as error:
+            first = first or error
+    return first or later
 
 
 def query_type(text: object) -> QueryType:

@@ -209,21 +209,25 @@ class Lane:
         await self._commit_all(together)
 
     async def _commit_all(self, together: list[tuple[Item, Result]]) -> None:
-        with_effects = [entry for entry in together if entry[1].effects]
-        if with_effects:
-            await asyncio.gather(*(self._commit(item, result) for item, result in with_effects))
-        for item, result in together:
-            if not result.effects:
-                self._succeed(item, result)
+        runs = [(item.trigger, result.effects) for item, result in together]
+        errors = await self._carrier.carry_out_together(runs)
+        for (item, result), error in zip(together, errors, strict=True):
+            await self._committed(item, result, error)
         together.clear()
 
     async def _commit(self, item: Item, result: Result) -> None:
         try:
             await self._carrier.carry_out(item.trigger, result.effects)
         except SibError as error:
-            await self._not_committed(item, result, error)
+            await self._committed(item, result, error)
         else:
+            await self._committed(item, result, None)
+
+    async def _committed(self, item: Item, result: Result, error: SibError | None) -> None:
+        if error is None:
             self._succeed(item, result)
+        else:
+            await self._not_committed(item, result, error)
 
     async def _not_committed(self, item: Item, result: Result, error: SibError) -> None:
         failure = Failure("effects", error.code, error.message)

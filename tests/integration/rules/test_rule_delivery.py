@@ -3,10 +3,14 @@
 import asyncio
 import random
 
+import bson
+
+from actors.feed import Event
 from actors.rules import lane as lane_module
-from sib.errors import StoreUnavailableError
+from sib.errors import MalformedMessageError, StoreUnavailableError
 from sib.rules.guards import FAILURES_MAX
 from sib.rules.rule import RuleType
+from storage.bdc.records import OntologyRecord
 from tests.integration.rules.rule_platform import LocalRef, a_rule
 
 COPY = 'sofia.insert("Out", {"n": ontology["n"]})'
@@ -42,18 +46,69 @@ async def test_runs_of_one_instance_stay_in_order_behind_one_that_is_tried_again
 async def test_a_store_that_does_not_answer_costs_no_try(platform):
     await platform.rules(a_rule(then=COPY))
     runner = await platform.start()
-    insert, left = runner._inside.insert, [4]
+    insert, left = runner._inside.begin_insert, [4]
 
     async def sometimes(*arguments, **keywords):
         left[0] -= 1
-        if left[0] >= 0:
+        if left[0] >= 2:
             raise StoreUnavailableError("not now")
-        return await insert(*arguments, **keywords)
+        sent = await insert(*arguments, **keywords)
+        return asyncio.ensure_future(undecided(sent)) if left[0] >= 0 else sent
 
-    runner._inside.insert = sometimes
+    async def undecided(sent):
+        await sent
+        raise StoreUnavailableError("stored, but nobody heard of it")
+
+    runner._inside.begin_insert = sometimes
     await platform.send("In", {"n": 1})
-    assert await platform.until_rows("Out", 1) == [{"n": 1}]
+    await platform.until_idle()
+    assert left[0] < 0
+    assert await platform.rows("Out") == [{"n": 1}]
     assert platform.bdc.rules.dead_letters() == []
+
+
+async def test_of_several_refusals_the_first_counts(platform):
+    """The schema of the first insert is the partition's affair, the right to the second one's is seen before it is sent."""
+    with platform.bdc.change() as configuration:
+        configuration.ontologies.put(OntologyRecord("Foreign", "ana", "{}"))
+    then = 'sofia.insert("Out", {"n": "text"})\nsofia.insert("Foreign", {})\nsofia.insert("Out", {"n": 1})'
+    await platform.rules(a_rule(then=then, error="sofia.kv.put('why', error['type'])"))
+    await platform.start()
+    await platform.send("In", {"n": 1})
+    await platform.until_idle()
+    assert platform.bdc.rules.values("rule") == {"why": '"ontology.invalid_instance"'}
+    assert await platform.rows("Out") == []
+
+
+async def test_refused_inserts_of_a_batch_fail_alone(platform):
+    then = "sofia.insert('Out', {'n': ontology['n'] if ontology['n'] % 3 else 'text'})"
+    await platform.rules(a_rule(then=then, error="sofia.insert('Out', {'n': -ontology['n']})"))
+    await platform.start()
+    await platform.send("In", *[{"n": n} for n in range(1, 31)])
+    await platform.until_idle()
+    assert sorted(row["n"] for row in await platform.rows("Out")) == sorted(n if n % 3 else -n for n in range(1, 31))
+
+
+async def test_lines_of_a_batch_are_logged_together_and_one_that_is_refused_fails_alone(platform, monkeypatch):
+    monkeypatch.setattr(lane_module, "RETRY_S", (0.001, 0.001))
+    await platform.rules(a_rule(then="sofia.log('bad' if ontology['n'] == 7 else 'good')\n" + COPY))
+    runner = await platform.start()
+    log, calls = runner._bdc.log, []
+
+    def refusing(records):
+        if any(record.kind == "LOG" for record in records):
+            calls.append(len(records))
+        if any(record.summary == "bad" for record in records):
+            raise MalformedMessageError("not this line")
+        log(records)
+
+    monkeypatch.setattr(runner._bdc, "log", refusing)
+    await runner._feed._take("partition-0", [Event(at, "In", {"_id": bson.ObjectId(), "n": at}) for at in range(40)])
+    (letter,) = await platform.until(lambda: platform.bdc.rules.dead_letters("rule"))
+    assert letter.reason == "ssap.malformed in EFFECTS: not this line"
+    await platform.until(lambda: runner._waiting == 0)
+    assert len([record for record in platform.bdc.read_log(100, kind="LOG") if record.summary == "good"]) == 39
+    assert max(calls) > 1
 
 
 async def test_a_rule_has_the_rights_of_its_owner(platform, monkeypatch):
