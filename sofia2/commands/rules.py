@@ -65,7 +65,7 @@ def try_(
     """Run a rule once with a sample, without effects, and show what it would do. Exit 1: it failed."""
     settings = settings_of(data, config)
     rule = _require(settings, name)
-    given = {"ontology": _sample(instance), "cepData": _cep_sample(rule, _sample(cep_data))}
+    given = {"ontology": _sample(instance), "cepData": _cep_sample(settings, rule, _sample(cep_data))}
     answer = _call(settings, name, "test", name, given, timeout_s=TEST_S)
     branch = answer["branch"]
     head = "the condition is not fulfilled: nothing runs" if branch is None else f"ends in {branch.upper()}"
@@ -231,9 +231,11 @@ def _sample(file: str | None) -> str | None:
     return None if file is None else objects.read_text(file, bytes_max=1 << 20)
 
 
-def _cep_sample(rule: Rule, text: str | None) -> Any:
+def _cep_sample(settings: Settings, rule: Rule, text: str | None) -> Any:
     """``cepData`` as a script gets it; the values of ``inEvents`` alone will do."""
     import json
+
+    from storage.bdc.cep import origin
 
     if text is None:
         return None
@@ -241,8 +243,13 @@ def _cep_sample(rule: Rule, text: str | None) -> Any:
         value = json.loads(text)
     except ValueError:
         raise CliError(WRONG_INPUT, "the sample of cepData is no JSON") from None
-    is_whole = isinstance(value, dict) and "inEvents" in value
-    return value if is_whole else {"Ontology": "", "Subscription": rule.cep, "inEvents": value}
+    if isinstance(value, dict) and "inEvents" in value:
+        return value
+    ontology = objects.read(settings, lambda snapshot: origin(snapshot, rule.cep))
+    if rule.cep and not ontology:
+        sample = '{"Ontology": …, "Subscription": …, "inEvents": …}'
+        output.say(f"No active CEP rule puts out {rule.cep}: if the script reads cepData['Ontology'], pass {sample}.")
+    return {"Ontology": ontology, "Subscription": rule.cep, "inEvents": value}
 
 
 def _effect(effect: dict[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, delete, select
 
@@ -12,6 +14,9 @@ from storage.bdc.cep_models import CepEventRow, CepRuleRow
 from storage.bdc.configuration import Configuration
 from storage.bdc.models import Ontology, User
 from storage.bdc.records import Outcome
+
+if TYPE_CHECKING:
+    from sib.cep.language.ast import Rule
 
 _EVENTS = (
     select(CepEventRow.__table__, User.name.label("owner"), Ontology.name.label("ontology"))
@@ -99,18 +104,44 @@ class CepRuleRepository:
 
 def outputs(configuration: Configuration) -> dict[str, list[tuple[str, frozenset[str]]]]:
     """What active rules put out: by target, in lower case, the owner of each such rule and the ontologies that it reads."""
-    ontology_of = {event.name.casefold(): event.ontology for event in configuration.cep_events.all()}
+    ontology_of = _ontologies(configuration)
     found: dict[str, list[tuple[str, frozenset[str]]]] = {}
-    for rule in configuration.cep_rules.all():
-        if not rule.active:
-            continue
-        try:
-            parsed = rule.parse()
-        except (SibError, ValueError):  # of an older version's making: it does not run either
-            continue
+    for rule, parsed in _running(configuration):
         read = frozenset(ontology_of[stream] for stream in streams_of(parsed) if stream in ontology_of)
         found.setdefault(parsed.target.casefold(), []).append((rule.owner, read))
     return found
+
+
+def origin(configuration: Configuration, output: str) -> str:
+    """The ontology that an output comes from, as ``cepData`` names it; "" if no active rule makes this output.
+
+    It is that of the first event in the From box of its rule, or in that of the rule whose outputs this one reads.
+    """
+    ontology_of = _ontologies(configuration)
+    read: dict[str, list[str]] = {}
+    for _, parsed in _running(configuration):
+        read.setdefault(parsed.target.casefold(), streams_of(parsed))
+    made: set[str] = set()
+    waiting = [output.casefold()]
+    while waiting:
+        stream = waiting.pop()
+        if made and stream in ontology_of:
+            return ontology_of[stream]
+        if stream not in made:
+            made.add(stream)
+            waiting += reversed(read.get(stream, []))
+    return ""
+
+
+def _ontologies(configuration: Configuration) -> dict[str, str]:
+    return {event.name.casefold(): event.ontology for event in configuration.cep_events.all()}
+
+
+def _running(configuration: Configuration) -> Iterator[tuple[CepRule, Rule]]:
+    for rule in configuration.cep_rules.all():
+        if rule.active:
+            with suppress(SibError, ValueError):  # of an older version's making: it does not run either
+                yield rule, rule.parse()
 
 
 def _event(row: Row[Any]) -> CepEvent:

@@ -12,6 +12,7 @@ from sib.cep.definitions import CepEvent, CepRule
 from sib.errors import LimitError, NotFoundError, StoreError
 from sib.rules.rule import Rule, RuleType
 from storage.bdc.bdc import open_bdc
+from storage.bdc.cep import origin
 from storage.bdc.processes import ProcessKind, ProcessRecord
 from storage.bdc.records import (
     AssetRecord,
@@ -300,6 +301,22 @@ def test_a_user_is_not_deleted_under_his_rules(filled, repository, record, kind)
             configuration.users.delete("ana")
         getattr(configuration, repository).delete(record.name)
         configuration.users.delete("ana")
+
+
+def test_the_ontology_that_an_output_of_cep_comes_from(filled):
+    with filled.change() as configuration:
+        configuration.cep_events.put(CepEvent("Lectura", "ana", "Other"))
+        configuration.cep_rules.put(CepRule("calor", "ana", "Lectura", "*", "Alarm"))
+        configuration.cep_rules.put(CepRule("again", "ana", "Alarm", "*", "Twice"))
+        configuration.cep_rules.put(CepRule("off", "ana", "Lectura", "*", "Nothing", active=False))
+    with filled.read() as configuration:
+        assert [origin(configuration, output) for output in ("ALARM", "twice", "Nothing", "Lectura", "")] == [
+            "Other",
+            "Other",
+            "",
+            "",
+            "",
+        ]
 
 
 @pytest.mark.parametrize("value", [None, True, 1, 1.5, "text", "", [1, "a"], {"a": {"b": None}}])

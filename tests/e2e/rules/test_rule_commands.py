@@ -35,6 +35,11 @@ rules:
       sofia.insert("Out", {"n": ontology["n"]})
   - {name: nightly, owner: sofia, type: timed, schedule: "0 3 * * *", then: 'print("night")', active: false}
   - {name: hot, owner: sofia, type: cep, cep: Hot, then: 'sofia.insert("Out", {"n": cepData["inEvents"]["n"]})'}
+  - {name: whence, owner: sofia, type: cep, cep: Warm, then: 'print(cepData["Ontology"], cepData["Subscription"])'}
+cep_events:
+  - {name: eIn, owner: sofia, ontology: In}
+cep_rules:
+  - {name: warm, owner: sofia, from: "eIn[IN__N > 3]", select: IN__N as n, insert_into: Warm}
 """
 PICKY = """\
 sofia2: 1
@@ -155,6 +160,15 @@ def test_a_test_run_whose_condition_is_not_fulfilled(platform, files):
     done = platform.command("rule", "test", "copy", "--instance", files("zero.json", '{"n": 0}'))
     assert done.returncode == 0
     assert "the condition is not fulfilled: nothing runs" in done.stdout
+
+
+def test_a_sample_of_values_alone_gets_the_ontology_of_the_cep_rule(platform, files):
+    sample = files("values.json", '{"n": 5}')
+    answer = platform.answer("rule", "test", "whence", "--cep-data", sample)
+    assert answer["output"].strip() == "In Warm"
+    done = platform.command("rule", "test", "hot", "--cep-data", sample)
+    assert "No active CEP rule puts out Hot" in done.stderr
+    assert '{"Ontology": …, "Subscription": …, "inEvents": …}' in done.stderr
 
 
 @pytest.mark.parametrize("sample", ['{"n": 5}', '{"Ontology": "In", "Subscription": "Hot", "inEvents": {"n": 5}}'])
