@@ -417,6 +417,7 @@ class CepShard:
             "broken": len(deployment.broken) if deployment else 0,
             "is_live": self._is_live,
             "waiting": self._waiting,
+            "bdc_write": self._bdc.last_write,
             **self._counts,
             "set_aside": self._patience.set_aside,
             **self._delivery.counts,
