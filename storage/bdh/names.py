@@ -7,6 +7,7 @@ Source: Sofia2 documentation (BDH tables are Hive tables with lower-cased column
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sib.errors import UnknownFieldError
@@ -58,7 +59,9 @@ def find(parts: Sequence[str], ontology: Ontology, layout: Layout) -> Named:
     if first == CONTEXT.lower():
         return _in_context(parts)
     if first == ontology.name.lower() and len(parts) > 1 and _child(layout.fields, parts[0]) is None:
-        return find(parts[1:], ontology, layout)
+        with suppress(UnknownFieldError):
+            return find(parts[1:], ontology, layout)
+        parts = [ontology.name, *parts[1:]]
     fields = _walk(layout.fields, parts)
     if fields is not None:
         return Named(fields, _shown(fields, layout))

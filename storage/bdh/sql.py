@@ -23,6 +23,7 @@ from sib.query.sqlparse import MAX_TREE_DEPTH, normalise, substitute
 from storage.bdc.records import HistoryFileRecord
 from storage.bdh import names
 from storage.bdh.columns import Layout, layout_of
+from storage.bdh.hive import to_duckdb
 from storage.bdh.intervals import EVER, Intervals
 
 READ, WRITE = "hive", "duckdb"
@@ -106,8 +107,7 @@ def read_statement(
         substitute(tree, parameters)
     rewriter = _Rewriter(lookup, scope)
     rewriter.query(tree, {})
-    with_ = tree.args.get("with_")
-    tree.set("with_", None)
+    with_ = tree.args.pop("with_", None)
     definitions = [] if with_ is None else [_print(cte) for cte in with_.expressions]
     is_recursive = with_ is not None and bool(with_.args.get("recursive"))
     return Statement(rewriter.sources, definitions, is_recursive, _print(tree))
@@ -167,7 +167,7 @@ def _check(tree: exp.Expr) -> None:
 
 def _print(node: exp.Expr) -> str:
     try:
-        return node.sql(dialect=WRITE, comments=False, unsupported_level=sqlglot.ErrorLevel.RAISE)
+        return to_duckdb(node).sql(dialect=WRITE, comments=False, unsupported_level=sqlglot.ErrorLevel.RAISE)
     except SqlglotError as error:
         raise SqlSyntaxError(f"The statement uses what cannot be run on the history: {str(error)[:200]}.") from None
 

@@ -67,6 +67,46 @@ def test_names(column, expected):
     assert read(f"select {column} from SensorTemperatura").body == f'SELECT {expected} FROM "__t0" AS "__t0"'
 
 
+def test_a_field_without_a_column_is_found_by_the_name_of_its_ontology():
+    open_ontology = compile_ontology("Open", '{"type": "object", "properties": {"v": {"type": "number"}}}')
+
+    def raw(column):
+        statement = read_statement(f"select {column} from Open", lookup=lambda _: open_ontology, scope=Scope.HISTORY)
+        return statement.body.partition(" FROM ")[0]
+
+    assert "_raw" in raw("Open.x.y")
+    assert raw("Open.x.y").endswith('AS "x.y"')
+    assert raw("Open.v") == 'SELECT "__t0"."v" AS "v"'
+    with pytest.raises(UnknownFieldError):
+        raw("x.y")
+    with pytest.raises(UnknownFieldError):
+        read("select SensorTemperatura.geometry.type.x from SensorTemperatura")
+
+
+@pytest.mark.parametrize(
+    ("hive", "duckdb"),
+    [
+        (
+            "assetId, count(*) as n from SensorTemperatura group by assetId with rollup",
+            "GROUP BY ROLLUP (assetId)",
+        ),
+        (
+            "assetId, count(*) as n from SensorTemperatura group by assetId with cube",
+            "GROUP BY CUBE (assetId)",
+        ),
+        (
+            "assetId, count(*) as n from SensorTemperatura group by assetId grouping sets ((assetId), ())",
+            "GROUP BY GROUPING SETS ((assetId), ())",
+        ),
+        ("trunc(contextData.timestamp, 'MM') as m from SensorTemperatura", "DATE_TRUNC('MONTH', "),
+        ("unix_timestamp(contextData.timestamp) as s from SensorTemperatura", "CAST(FLOOR(EPOCH(TRY_CAST("),
+        ("unix_timestamp('2026', 'yyyy') as s from SensorTemperatura", "EPOCH(STRPTIME('2026', '%Y'))"),
+    ],
+)
+def test_what_hive_writes_otherwise(hive, duckdb):
+    assert duckdb in read(f"select {hive}").body
+
+
 def test_aliases_views_and_subqueries():
     statement = read(
         "with hot as (select s.measure m from SensorTemperatura s where s.measure > 30) "
