@@ -352,7 +352,12 @@ class Operations:
         self._authorize_joined(plan, lease)
         origin.reads()
         legacy, one, was_capped = await self._core.queries.run(
-            "run", plan, request.dialect is Dialect.ONE, self._core.row_cap, self._core.query_time_limit_s
+            "run",
+            plan,
+            request.dialect is Dialect.ONE,
+            self._core.row_cap,
+            self._core.query_time_limit_s,
+            user=lease.user,
         )
         self._core.capped += was_capped
         return Answer(Rows(legacy, one))
@@ -399,7 +404,13 @@ class Operations:
         """The worker reads the text and checks each ontology that it names: one reading, for the check and for the work."""
         origin.reads()
         legacy, one, was_capped = await self._core.queries.run(
-            "run_bdh", text, parameters, dict(lease.rights), self._core.row_cap, self._core.query_time_limit_s
+            "run_bdh",
+            text,
+            parameters,
+            dict(lease.rights),
+            self._core.row_cap,
+            self._core.query_time_limit_s,
+            user=lease.user,
         )
         self._core.capped += was_capped
         return Answer(Rows(legacy, one))
@@ -414,6 +425,7 @@ class Operations:
             request.dialect is Dialect.ONE,
             self._core.row_cap,
             self._core.query_time_limit_s,
+            user=lease.user,
         )
         return Answer(Rows(legacy, one))
 

@@ -2,14 +2,16 @@
 
 Queries work in Python, and those of one process share its interpreter: one that takes seconds slows down all beside it. So each
 begins among the short ones, and what is not done within ``SHORT_S`` begins anew, with its whole time, in workers for long ones.
-Nobody has to guess what a query costs, and a short one waits for short ones only.
+Nobody has to guess what a query costs, and a short one waits for short ones only. With long ones a user leaves places to others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from actors.config import PlatformConfig
@@ -22,6 +24,8 @@ LONG_AT_ONCE_MAX = 4
 """Long queries of one gateway at work; they share one interpreter, so that more at once would not be done sooner."""
 WAITING_FACTOR = 4
 """Queries of one gateway that wait or work, short ones and long ones, for each of ``limits.queries_at_once_max``."""
+OTHERS_SHARE = 4
+"""Of so many places for long queries, at work or waiting, a user leaves one to others (at least one of all, if there are two)."""
 PATIENCE_FACTOR = 2
 """A query is answered within so many of its time limits, the wait for its turn included."""
 RETRY_S = 0.05
@@ -33,23 +37,28 @@ class QueryClient:
     def __init__(self, config: PlatformConfig) -> None:
         limits, topology = config.limits, config.topology
         at_once_max = limits.queries_at_once_max
-        self._short = _Lane(topology.query_workers, at_once_max, at_once_max * WAITING_FACTOR, limits.write_timeout_s)
+        long_max, waiting_max = min(at_once_max, LONG_AT_ONCE_MAX), at_once_max * WAITING_FACTOR
+        self._short = _Lane(topology.query_workers, _Places(at_once_max, waiting_max), limits.write_timeout_s)
         self._long = _Lane(
             topology.long_query_workers or topology.query_workers,
-            min(at_once_max, LONG_AT_ONCE_MAX),
-            at_once_max * WAITING_FACTOR,
+            _Places(long_max, waiting_max),
             limits.write_timeout_s,
         )
+        self._of_user = partial(_Places, _left(long_max), _left(waiting_max))
+        self._users: dict[str, _Places] = {}
+        """Those who have long queries now."""
 
-    async def run(self, method: str, *arguments: Any) -> Any:
+    async def run(self, method: str, *arguments: Any, user: str = "") -> Any:
         """Run a read on some worker; on another one, or the same one restarted, if that worker dies meanwhile.
 
         Args:
             method: of the worker.
             arguments: of the method; the last one is the time limit of its work, in seconds.
+            user: who asks; "" is the platform itself.
 
         Raises:
-            TooManyQueriesError: as many wait already as may, or it had no turn in ``PATIENCE_FACTOR`` time limits.
+            TooManyQueriesError: as many wait already as may, of all or of this user, or it had no turn in ``PATIENCE_FACTOR``
+                time limits.
             SibError: what the query met.
         """
         *others, time_limit_s = arguments
@@ -59,29 +68,50 @@ class QueryClient:
         except QueryTimeoutError:
             if time_limit_s <= SHORT_S:
                 raise
-        return await self._long.run(patience_s, method, *arguments)
+        own = self._users.setdefault(user, self._of_user())
+        try:
+            async with own.one(patience_s, f" of the user {user}" if user else " of the platform"):
+                return await self._long.run(patience_s, method, *arguments)
+        finally:
+            if not own.taken:
+                self._users.pop(user, None)
 
 
-class _Lane:
-    """Workers, how many of our queries work there at once, and how many wait or work."""
+class _Places:
+    """How many queries work at once, and how many wait or work."""
 
-    def __init__(self, workers: Sequence[str], at_once_max: int, waiting_max: int, give_up_s: float) -> None:
-        self._workers = itertools.cycle([Ref(name) for name in workers])
+    def __init__(self, at_once_max: int, taken_max: int) -> None:
         self._running = asyncio.Semaphore(at_once_max)
-        self._at_once_max, self._waiting_max, self._give_up_s = at_once_max, waiting_max, give_up_s
-        self._waiting = 0
+        self._at_once_max, self._taken_max = at_once_max, taken_max
+        self.taken = 0
 
-    async def run(self, patience_s: float, method: str, *arguments: Any) -> Any:
-        if self._waiting >= self._waiting_max:
-            raise TooManyQueriesError(f"{self._at_once_max} queries run and as many wait as may: ask again later")
-        self._waiting += 1
+    @asynccontextmanager
+    async def one(self, patience_s: float, of_whom: str = "") -> AsyncIterator[None]:
+        """Wait for a place; the wait and the work together may last ``patience_s``."""
+        if self.taken >= self._taken_max:
+            raise TooManyQueriesError(
+                f"as many queries{of_whom} run ({self._at_once_max}) and wait as may: ask again later"
+            )
+        self.taken += 1
         try:
             async with asyncio.timeout(patience_s), self._running:
-                return await self._call(method, *arguments)
+                yield
         except TimeoutError:
             raise TooManyQueriesError(f"the query had no turn for {patience_s:g} s: ask again later") from None
         finally:
-            self._waiting -= 1
+            self.taken -= 1
+
+
+class _Lane:
+    """Workers, and the places that we have there."""
+
+    def __init__(self, workers: Sequence[str], places: _Places, give_up_s: float) -> None:
+        self._workers = itertools.cycle([Ref(name) for name in workers])
+        self._places, self._give_up_s = places, give_up_s
+
+    async def run(self, patience_s: float, method: str, *arguments: Any) -> Any:
+        async with self._places.one(patience_s):
+            return await self._call(method, *arguments)
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         began = asyncio.get_running_loop().time()
@@ -92,3 +122,8 @@ class _Lane:
                 if asyncio.get_running_loop().time() - began > self._give_up_s:
                     raise
                 await asyncio.sleep(RETRY_S)
+
+
+def _left(places: int) -> int:
+    """What one user may have of so many places."""
+    return max(1, places - max(1, places // OTHERS_SHARE))

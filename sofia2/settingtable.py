@@ -194,7 +194,8 @@ TABLE: tuple[Setting, ...] = (
     _limit(
         "limits.queries_at_once_max",
         "queries_at_once_max",
-        "Queries of one gateway at work, at most 4 of them for longer than 0.1 s; four times as many wait, more are refused.",
+        "Queries of one gateway at work, at most 4 of them (3 of one user) for longer than 0.1 s; four times as many wait, more "
+        "are refused.",
     ),
     Setting(
         "kp.deployers",

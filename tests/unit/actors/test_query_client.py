@@ -75,7 +75,7 @@ async def test_what_is_not_done_in_a_short_time_begins_anew_among_the_long_ones(
 
 async def test_short_queries_are_answered_while_long_ones_fill_their_workers(workers):
     queries = client()
-    long = [asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S)) for _ in range(100)]
+    long = [asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S, user=f"u{n}")) for n in range(100)]
     await turns()
     assert [await queries.run("run", f"short {number}", TIME_LIMIT_S) for number in range(100)]
     assert not any(task.done() for task in long)
@@ -92,7 +92,7 @@ async def test_a_limit_below_the_short_time_is_the_querys_own(workers):
 
 async def test_as_many_wait_as_may(workers):
     queries = client(at_once_max=2)
-    waiting = [asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S)) for _ in range(8)]
+    waiting = [asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S, user=f"u{n}")) for n in range(8)]
     await turns()
     with pytest.raises(TooManyQueriesError):
         await queries.run("run", "long", TIME_LIMIT_S)
@@ -100,6 +100,32 @@ async def test_as_many_wait_as_may(workers):
     workers.long_done.set()
     await asyncio.gather(*waiting)
     assert await queries.run("run", "long", TIME_LIMIT_S) == "long"
+
+
+async def test_one_user_leaves_a_place_for_long_queries_to_others(workers):
+    queries = client()
+    greedy = [asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S, user="greedy")) for _ in range(100)]
+    await turns()
+    assert workers.at_work == LONG_AT_ONCE_MAX - 1
+    other = asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S, user="other"))
+    await turns()
+    assert workers.at_work == LONG_AT_ONCE_MAX
+    workers.long_done.set()
+    assert set(await asyncio.gather(other, *greedy)) == {"long"}
+    assert not queries._users, "who has nothing there is not remembered"
+
+
+async def test_one_user_does_not_wait_in_all_places(workers):
+    queries = client(at_once_max=2)
+    greedy = [asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S, user="greedy")) for _ in range(6)]
+    await turns()
+    with pytest.raises(TooManyQueriesError, match="as many queries of the user greedy run"):
+        await queries.run("run", "long", TIME_LIMIT_S, user="greedy")
+    other = asyncio.create_task(queries.run("run", "long", TIME_LIMIT_S, user="other"))
+    await turns()
+    assert not other.done()
+    workers.long_done.set()
+    await asyncio.gather(other, *greedy)
 
 
 @pytest.mark.parametrize("query", ["hung", "long"])
