@@ -1,13 +1,10 @@
 """One transaction of the writer of a BDTR on MongoDB; the same methods and meanings as the relational one.
 
-Updates are computed here and written as whole documents: so they mean the same on every backend, ``contextData`` stays,
-and an instance is checked before it is stored. What the partition notes (runs of inserts, changes, outcomes, positions)
-is written at the end, in two commands.
+What the partition notes (runs of inserts, changes, outcomes, positions) is written at the end, in two commands.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,22 +16,21 @@ import bson
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from bson.regex import Regex
-from pymongo import DeleteMany, InsertOne, ReplaceOne
+from pymongo import DeleteMany, InsertOne
 from pymongo.client_session import ClientSession
 
-from sib.errors import LimitError, StoreError
+from sib.errors import StoreError
 from sib.query.budget import Budget
-from sib.query.updater import upsert_seed
-from sib.query.values import hashable
 from storage.bdtr.assembly import assemble, encode_document
 from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
 from storage.bdtr.indexes import with_context
-from storage.bdtr.model import DOCUMENTS_KEPT_MAX, UNKNOWN_CAUSE, IndexSpec, WriteResult
+from storage.bdtr.model import UNKNOWN_CAUSE, IndexSpec, WriteResult
 from storage.bdtr.mongo_changes import KIND_DELETE, KIND_UPDATE
 from storage.bdtr.mongo_client import mongo_errors
+from storage.bdtr.mongo_rewriting import MongoRewriting
 from storage.bdtr.mongo_session import Documents, put
-from storage.bdtr.mongo_unique import CHUNK_DOCUMENTS, chunks, refuse_changes, refuse_duplicates
-from storage.bdtr.rewriting import WRITES_MAX, UpdateCommand, Updater
+from storage.bdtr.mongo_unique import CHUNK_DOCUMENTS, refuse_duplicates
+from storage.bdtr.rewriting import UpdateCommand
 from storage.bdtr.transaction import WRITE_SLOTS
 
 if TYPE_CHECKING:
@@ -256,108 +252,9 @@ class MongoTransaction:
             tuple(sort),
             notes_unchanged,
         )
-        result = WriteResult()
         with mongo_errors():
             indexes = self._collection(collection)
-            apply = command.updater(budget)
-            ids = self._matching_ids(collection, filter, multi, sort, now, budget)
-            if not ids and upsert:
-                self._upsert(collection, command, apply, result)
-            # With a unique index each document must see what the ones before it have become.
-            size = 1 if any(spec.unique for spec in indexes) else CHUNK_DOCUMENTS
-            for chunk in self._stored(collection, ids, size):
-                self._rewrite(
-                    collection, indexes, command, [(old, command.changed(apply, old)) for old in chunk], result
-                )
-                if budget is not None:
-                    budget.spend(len(chunk))
-        return result
-
-    def _matching_ids(
-        self,
-        collection: str,
-        filter_: Mapping[str, Any],
-        multi: bool,
-        sort: Sequence[tuple[str, int]],
-        now: datetime | None,
-        budget: Budget | None,
-    ) -> list[Any]:
-        found = self._store.find(
-            collection,
-            filter_,
-            sort=sort,
-            limit=None if multi else 1,
-            projection={"_id": 1},
-            now=now,
-            budget=budget,
-            session=self._turn.session,
-        )
-        ids = [document["_id"] for document in itertools.islice(found, WRITES_MAX + 1)]
-        if len(ids) > WRITES_MAX:
-            raise LimitError(f"The write would change more than {WRITES_MAX} instances at once: narrow its condition.")
-        return ids
-
-    def _stored(self, collection: str, ids: Sequence[Any], n_documents: int) -> Iterator[list[Document]]:
-        """The documents with these ids in chunks."""
-        documents = self._store.documents(collection)
-        for chunk in chunks(ids, n_documents):
-            found = documents.find({"_id": {"$in": chunk}}, session=self._turn.session)
-            by_id = {hashable(document["_id"]): document for document in found}
-            present = [by_id[key] for key in map(hashable, chunk) if key in by_id]
-            if present:
-                yield present
-
-    def _rewrite(
-        self,
-        collection: str,
-        indexes: Sequence[IndexSpec],
-        command: UpdateCommand,
-        chunk: list[tuple[Document, Document]],
-        result: WriteResult,
-    ) -> None:
-        encoded = [(old, encode_document(old), encode_document(new)) for old, new in chunk]
-        result.matched += len(encoded)
-        result.ids += [old["_id"] for old, _, _ in encoded]
-        changed = [(old, before, after, bson.decode(after)) for old, before, after in encoded if after != before]
-        if changed:
-            news = [new for _, _, _, new in changed]
-            own = frozenset(hashable(old["_id"]) for old, _, _, _ in changed)
-            refuse_changes(self._store.documents(collection), indexes, news, own, self._turn.session)
-            self._store.drop_unfit(collection, news)
-            self._turn.write(
-                self._store.documents(collection),
-                [ReplaceOne({"_id": old["_id"]}, RawBSONDocument(after)) for old, _, after, _ in changed],
-                [ReplaceOne({"_id": old["_id"]}, RawBSONDocument(before)) for old, before, _, _ in changed],
-            )
-            self._log_updates(collection, [(new["_id"], after) for _, _, after, new in changed])
-            result.modified += len(changed)
-            _report(result, [old for old, _, _, _ in changed], news)
-        unchanged = [(old, before) for old, before, after in encoded if after == before]
-        if command.notes_unchanged and unchanged:
-            self._log_updates(collection, [(old["_id"], before) for old, before in unchanged])
-            documents = [old for old, _ in unchanged]
-            _report(result, documents, documents)
-
-    def _log_updates(self, collection: str, changes: Sequence[tuple[Any, bytes]]) -> None:
-        for id_, blob in changes:
-            self.seq += 1
-            row: Document = {"_id": Int64(self.seq), "k": KIND_UPDATE, "c": collection, "id": id_}
-            row |= {"t": Int64(self.cause.at_ms), "by": self.cause.by}
-            if len(blob) <= LOGGED_BYTES_MAX:
-                row["d"] = RawBSONDocument(blob)
-            self._log.append(row)
-
-    def _upsert(self, collection: str, command: UpdateCommand, apply: Updater, result: WriteResult) -> None:
-        seed = upsert_seed(command.filter, is_replacement=command.replacement)
-        new = apply(seed, command.now, True)
-        if command.check is not None:
-            command.check(new)
-        id_ = self.insert_document(collection, new)
-        result.upserted_id = id_
-        result.ids.append(id_)
-        if result.documents is not None:
-            rest = {name: value for name, value in new.items() if name != "_id"}
-            result.documents.append({"_id": id_, **rest})
+            return self._rewriting(collection).update(command, indexes, budget)
 
     def delete(
         self,
@@ -370,22 +267,32 @@ class MongoTransaction:
     ) -> list[Any]:
         """Deletes the matching instances (the first one without ``multi``). Returns their ids."""
         with mongo_errors():
-            return self.delete_ids(collection, self._matching_ids(collection, filter, multi, sort, None, budget))
+            rewriting = self._rewriting(collection)
+            return rewriting.delete(rewriting.matching_ids(filter, multi, sort, None, budget))
 
     def delete_ids(self, collection: str, ids: Sequence[Any]) -> list[Any]:
         """Deletes the instances with these ids, as far as they are there. Returns the ids."""
-        gone: list[Any] = []
         with mongo_errors():
-            for chunk in self._stored(collection, ids, CHUNK_DOCUMENTS):
-                of_chunk = [document["_id"] for document in chunk]
-                self._turn.write(
-                    self._store.documents(collection), _deletes(of_chunk), [InsertOne(document) for document in chunk]
-                )
-                for id_ in of_chunk:
-                    self.seq += 1
-                    self._log.append({"_id": Int64(self.seq), "k": KIND_DELETE, "c": collection, "id": id_})
-                gone += of_chunk
-        return gone
+            return self._rewriting(collection).delete(ids)
+
+    def _rewriting(self, collection: str) -> MongoRewriting:
+        return MongoRewriting(self, self._store, collection)
+
+    def log_updates(self, collection: str, changes: Sequence[tuple[Any, bytes]]) -> None:
+        """Gives numbers to updates: the id, and the new document in BSON."""
+        for id_, blob in changes:
+            self.seq += 1
+            row: Document = {"_id": Int64(self.seq), "k": KIND_UPDATE, "c": collection, "id": id_}
+            row |= {"t": Int64(self.cause.at_ms), "by": self.cause.by}
+            if len(blob) <= LOGGED_BYTES_MAX:
+                row["d"] = RawBSONDocument(blob)
+            self._log.append(row)
+
+    def log_deletes(self, collection: str, ids: Sequence[Any]) -> None:
+        """Gives numbers to deletes."""
+        for id_ in ids:
+            self.seq += 1
+            self._log.append({"_id": Int64(self.seq), "k": KIND_DELETE, "c": collection, "id": id_})
 
     @property
     def session(self) -> ClientSession:
@@ -420,11 +327,3 @@ def _slot(gateway: str, number: int) -> str:
 
 def _deletes(ids: Any) -> list[Any]:
     return [DeleteMany({"_id": {"$in": list(ids)}})]
-
-
-def _report(result: WriteResult, before: list[Document], after: list[Document]) -> None:
-    if result.documents is None or result.before is None or len(result.documents) + len(after) > DOCUMENTS_KEPT_MAX:
-        result.documents = result.before = None
-        return
-    result.documents += after
-    result.before += before
