@@ -252,7 +252,7 @@ class Router(Operations):
     async def _subscribe_command(self, request: Request, wish: ops.SubscribeCommand, origin: Origin) -> Answer:
         if not wish.kp or not wish.token:
             raise AuthenticationError("SUBSCRIBECOMMAND needs thinkp, thinkpInstance and token")
-        await self._core.sessions.request(wish.kp, "check", wish.kp, wish.token, origin.is_ciphered)
+        holder = await self._core.sessions.request(wish.kp, "check", wish.kp, wish.token, origin.is_ciphered)
         commands = self._core.commands
         if (
             origin.channel is not None
@@ -262,7 +262,9 @@ class Router(Operations):
         id_ = str(uuid.uuid4())
         # What it is told comes in cipher if it asked in cipher, as INDICATIONs do.
         cipher_key = origin.slot.cipher_key if origin.slot is not None else None
-        commands.add(id_, wish, request.dialect, origin.channel, origin.endpoint, cipher_key=cipher_key)
+        if origin.endpoint is not None:
+            await self._core.listeners.keep(id_, wish, request.dialect, origin.endpoint, holder)
+        commands.add(id_, wish, request.dialect, origin.channel, origin.endpoint, holder=holder, cipher_key=cipher_key)
         return Answer(Text(id_))
 
     async def _command(self, request: Request, command: ops.Command, origin: Origin) -> Answer:

@@ -370,8 +370,12 @@ class SessionShard:
             ],
         }
 
-    def _check(self, batch: _Changes, gateway: str, kp: str, token: str, is_ciphered: bool = True) -> None:
-        self._by_token(kp, token, is_ciphered)
+    def _check(
+        self, batch: _Changes, gateway: str, kp: str, token: str, is_ciphered: bool = True
+    ) -> tuple[str, str, str]:
+        """Returns KP, user and credential, as they are checked again later."""
+        identity = self._by_token(kp, token, is_ciphered)
+        return kp, identity.user, identity.credential
 
     def _by_token(self, kp: str, token: str, is_ciphered: bool) -> Identity:
         """Who sends a message that needs no session."""

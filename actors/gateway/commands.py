@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sib.ssap.answers import format_command_indication
 from sib.ssap.cipher import encipher
@@ -19,11 +19,16 @@ ENDPOINTS_MAX = 10_000
 """SUBSCRIBECOMMANDs with a REST endpoint: nothing tells that their client is gone, so at the bound the oldest ends."""
 
 
+Holder: TypeAlias = tuple[str, str, str]
+"""KP, user and credential of whoever asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Listener:
     """``cipher_key``: what its KP is told in; None in clear."""
 
     id: str
+    holder: Holder
     kp: str
     instance: str
     command_type: str | None
@@ -34,10 +39,16 @@ class _Listener:
 
 
 class Commands:
-    """A listener lives until its connection closes, or its REST endpoint is given up."""
+    """A listener lives until its connection closes, its REST endpoint is given up, or its token is no longer good.
 
-    def __init__(self, send_callback: Callable[[str, str, bytes], Awaitable[None] | None]) -> None:
+    ``ended`` is told the id of each listener with an endpoint that ends.
+    """
+
+    def __init__(
+        self, send_callback: Callable[[str, str, bytes], Awaitable[None] | None], ended: Callable[[str], None]
+    ) -> None:
         self._send_callback = send_callback
+        self._ended = ended
         self._listeners: dict[str, _Listener] = {}
         self._with_endpoint: dict[str, None] = {}
         self._of_channel: Counter[Channel] = Counter()
@@ -53,11 +64,20 @@ class Commands:
         channel: Channel | None,
         endpoint: str | None,
         *,
+        holder: Holder,
         cipher_key: str | None = None,
     ) -> None:
         """Register a listener, by its connection or by its endpoint; with ``cipher_key`` its commands come in cipher."""
         self._listeners[id_] = _Listener(
-            id_, wish.kp or "", wish.instance_name or "", wish.command_type, dialect, channel, endpoint, cipher_key
+            id_,
+            holder,
+            wish.kp or "",
+            wish.instance_name or "",
+            wish.command_type,
+            dialect,
+            channel,
+            endpoint,
+            cipher_key,
         )
         if channel is not None:
             self._of_channel[channel] += 1
@@ -76,6 +96,20 @@ class Commands:
         """End a listener with an endpoint; an unknown id is no error."""
         if id_ in self._with_endpoint:
             del self._with_endpoint[id_], self._listeners[id_]
+            self._ended(id_)
+
+    def holders(self) -> set[Holder]:
+        """Who listens."""
+        return {listener.holder for listener in self._listeners.values()}
+
+    def remove_holder(self, holder: Holder) -> None:
+        """What this one listens for is not for him any more."""
+        for listener in [each for each in self._listeners.values() if each.holder == holder]:
+            if listener.channel is None:
+                self.remove(listener.id)
+            else:
+                del self._listeners[listener.id]
+                self._of_channel[listener.channel] -= 1
 
     def send(self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, object]) -> int:
         """Tell every listener of this instance and type; returns how many. A command without a type reaches nobody."""

@@ -15,7 +15,7 @@ from actors.clients import PartitionClient, SessionClient
 from actors.config import PlatformConfig
 from actors.feed import subscriber_of
 from actors.gateway.channel import Channel
-from actors.gateway.commands import Commands
+from actors.gateway.command_listeners import CommandListeners
 from actors.gateway.logins import Logins
 from actors.gateway.notifier import CEP, LocalSubscription, Notifier
 from actors.inbox import Inbox
@@ -96,7 +96,15 @@ class GatewayCore(OperationsCore):
         self.channels = 0
         self.sessions = SessionClient(name, config)
         self.notifier = Notifier(self._deliver)
-        self.commands = Commands(self._send_callback)
+        self.listeners = CommandListeners(
+            name,
+            self.bdc,
+            config.topology,
+            send_callback=self._send_callback,
+            stop_callback=self._stop_callback,
+            spawn=self.spawn,
+        )
+        self.commands = self.listeners.commands
         self.router = Router(self)
         self._loop = asyncio.get_running_loop()
         self.proving = asyncio.Semaphore(PROOFS_AT_ONCE_MAX)
@@ -354,6 +362,7 @@ class GatewayCore(OperationsCore):
                 self._cep_outputs = await asyncio.to_thread(self.bdc.cep_outputs)
             self._take_login_limits()
             self._renew_leases()
+            await self.listeners.recheck()
         return self.catalog.version
 
     def _take_login_limits(self) -> None:

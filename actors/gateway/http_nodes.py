@@ -49,6 +49,11 @@ class HttpCore(MqttCore):
         self.callback_policy.permit(self._callback_allow())
         return version
 
+    async def restore(self) -> None:
+        """As every gateway, and who listens for commands with an endpoint."""
+        await super().restore()
+        await self.listeners.restore()
+
     def is_ready(self) -> bool:
         return True
 

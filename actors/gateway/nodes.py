@@ -130,6 +130,7 @@ class GatewayActor:
     async def command(
         self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]
     ) -> None:
+        await asyncio.shield(self._started)  # until then it does not know who listens
         self._core.commands.send(kp, instance, command_type, args)
 
     async def mqtt(self, method: str, *arguments: Any) -> Any:

@@ -14,6 +14,7 @@ from sib.access import Identity, Rights, Role
 from storage.bdc import schema, tables
 from storage.bdc.activity import Activity
 from storage.bdc.cep_state import CepStore
+from storage.bdc.command_listeners import CommandListenerStore
 from storage.bdc.configuration import Configuration
 from storage.bdc.engine import Database, LastWrite, make_engine
 from storage.bdc.history import HistoryManifest
@@ -63,6 +64,7 @@ class Bdc:
         self._activity = Activity(database)
         self.sessions = SessionStore(database)
         self.subscriptions = SubscriptionStore(database)
+        self.command_listeners = CommandListenerStore(database)
         self.mqtt = MqttStore(database)
         self.retained = RetainedStore(database)
         self.history = HistoryManifest(database, now)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from storage.bdc.types import Blob, Flag, Json, LongText, OptionalText, key_type, moment_type, name_type
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The migration these models stand for."""
 
 
@@ -238,6 +238,23 @@ class Subscription(Base):
     ms_refresh: Mapped[int] = mapped_column(BigInteger)
     dialect: Mapped[int] = mapped_column(SmallInteger)
     is_ciphered: Mapped[bool] = mapped_column(Flag)
+    endpoint: Mapped[str] = mapped_column(LongText, nullable=True)
+    created_at: Mapped[datetime] = mapped_column(moment_type())
+
+
+class CommandListener(Base):
+    """A SUBSCRIBECOMMAND with a REST endpoint. By names, as a session, and checked again like one."""
+
+    __tablename__ = "command_listeners"
+    __table_args__ = (PrimaryKeyConstraint("listener_id", name="pk_command_listeners"),)
+    listener_id: Mapped[str] = mapped_column(name_type(64))
+    kp: Mapped[str] = mapped_column(name_type())
+    instance: Mapped[str] = mapped_column(LongText, nullable=True)
+    command_type: Mapped[str] = mapped_column(LongText, nullable=True)
+    user_name: Mapped[str] = mapped_column(name_type())
+    credential: Mapped[str] = mapped_column(name_type(64))
+    gateway: Mapped[str] = mapped_column(OptionalText(191), nullable=True)
+    dialect: Mapped[int] = mapped_column(SmallInteger)
     endpoint: Mapped[str] = mapped_column(LongText, nullable=True)
     created_at: Mapped[datetime] = mapped_column(moment_type())
 

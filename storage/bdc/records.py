@@ -197,6 +197,22 @@ class SubscriptionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandListenerRecord:
+    """A SUBSCRIBECOMMAND with a REST endpoint; user and ``credential`` are those of the Identity that asked for it."""
+
+    listener_id: str
+    kp: str
+    instance: str
+    command_type: str
+    user: str
+    credential: str
+    gateway: str
+    dialect: int
+    endpoint: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LogRecord:
     """One line of the process log: LOG, ERROR, STATUS, LOCATION of a device, or AUDIT and PROCESS of the platform."""
 

@@ -115,6 +115,20 @@ async def test_a_token_turned_off(sib, evas, restored):
     assert await outcome(other, "INSERT", "InsertOnly") == "ok"
 
 
+async def test_a_token_turned_off_listens_for_no_commands(sib, evas, restored):
+    wish = {"thinkp": "KPEva", "thinkpInstance": "KPEva:r1", "token": SPARE, "type": "STATUS"}
+    command = {"thinkp": "KPEva", "thinkpInstance": "r1", "type": "STATUS", "args": {}}
+    for device in evas:
+        assert (await device.ask("SUBSCRIBECOMMAND", wish, key=None)).ok
+    began = sib.apply(config(active="false"))
+    for device in evas:
+        await until(lambda device=device: refused(device, "AUTENTICATION"), began)
+    await evas[0].join("KPEva", "r1", EVA)
+    assert (await evas[0].ask("COMMAND", command)).ok
+    for device in evas:
+        await device.nothing("command", 0.4)
+
+
 async def refused(device, code, kind="QUERY", ontology="QueryOnly"):
     return await outcome(device, kind, ontology) == code
 

@@ -10,6 +10,8 @@ from sib.ssap.cipher import decipher
 from sib.ssap.messages import Dialect
 from sib.ssap.operations import SubscribeCommand
 
+SOFIA = ("KP", "sofia", "token:1")
+
 
 class FakeChannel:
     def __init__(self):
@@ -26,17 +28,22 @@ def posted():
 
 
 @pytest.fixture
-def commands(posted):
-    return Commands(lambda id_, endpoint, payload: posted.append((id_, endpoint)))
+def ended():
+    return []
+
+
+@pytest.fixture
+def commands(posted, ended):
+    return Commands(lambda id_, endpoint, payload: posted.append((id_, endpoint)), ended.append)
 
 
 def wish(instance="KP:one", kind="STATUS"):
     return SubscribeCommand("KP", instance, "token", kind)
 
 
-def listen(commands, id_, *, channel=None, **options):
+def listen(commands, id_, *, channel=None, holder=SOFIA, **options):
     endpoint = None if channel is not None else f"http://127.0.0.1/{id_}"
-    commands.add(id_, wish(**options), Dialect.STRING, channel, endpoint)
+    commands.add(id_, wish(**options), Dialect.STRING, channel, endpoint, holder=holder)
 
 
 def test_the_same_instance_and_type_are_told(commands, posted):
@@ -54,7 +61,7 @@ def test_who_asked_in_cipher_is_told_in_cipher(commands):
     told = []
     channel = FakeChannel()
     channel.command = told.append
-    commands.add("a", wish(), Dialect.STRING, channel, None, cipher_key="key")
+    commands.add("a", wish(), Dialect.STRING, channel, None, holder=SOFIA, cipher_key="key")
     assert commands.send("KP", "one", "STATUS", {"text": "ñ"}) == 1
     assert json.loads(decipher(told[0].decode(), "key"))["messageId"] == "a"
 
@@ -72,7 +79,20 @@ def test_a_connection_that_closes_takes_its_listeners_along(commands):
     assert commands.send("KP", "one", "STATUS", {}) == 2
 
 
-def test_listeners_with_endpoints_are_bounded_the_oldest_goes(commands, posted, monkeypatch):
+def test_who_must_not_listen_any_more_is_told_nothing(commands, posted, ended):
+    channel = FakeChannel()
+    other = ("KP", "sofia", "token:2")
+    for id_, holder in (("1", SOFIA), ("2", other), ("3", SOFIA)):
+        listen(commands, id_, channel=channel, holder=holder)
+        listen(commands, f"e{id_}", holder=holder)
+    assert commands.holders() == {SOFIA, other}
+    commands.remove_holder(SOFIA)
+    assert (commands.holders(), commands.count(channel), ended) == ({other}, 1, ["e1", "e3"])
+    assert commands.send("KP", "one", "STATUS", {}) == 2
+    assert (channel.told, [id_ for id_, _ in posted]) == (["2"], ["e2"])
+
+
+def test_listeners_with_endpoints_are_bounded_the_oldest_goes(commands, posted, ended, monkeypatch):
     monkeypatch.setattr(module, "ENDPOINTS_MAX", 3)
     channel = FakeChannel()
     listen(commands, "kept", channel=channel)
@@ -82,4 +102,5 @@ def test_listeners_with_endpoints_are_bounded_the_oldest_goes(commands, posted, 
     commands.remove("never")
     commands.send("KP", "one", "STATUS", {})
     assert [id_ for id_, _ in posted] == ["2", "4"]
+    assert ended == ["0", "1", "3"]
     assert channel.told == ["kept"]
