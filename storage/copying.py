@@ -181,7 +181,8 @@ def copy_bdtr(source_url: str, target_url: str, progress: Progress = _silent) ->
     """Copies all instances and declared indexes; returns how many instances were written.
 
     ``_id`` and ``contextData`` stay. What the target has otherwise is made as in the source. Numbers of changes and
-    positions are not copied: consumers begin at what is new.
+    positions are not copied: consumers begin at what is new, and its numbers go on from those of the source, since what
+    is kept elsewhere (a CEP shard's snapshot, the keys of executions) must not meet a number for the second time.
 
     Raises:
         ConfigurationError: source and target are the same, or a transfer to the history is under way in the source.
@@ -199,6 +200,7 @@ def copy_bdtr(source_url: str, target_url: str, progress: Progress = _silent) ->
                 _refuse_transfers(source)
                 for name in source.collections():
                     n_written += _copy_collection(source, target, name, progress)
+                target.number_beyond(source.seq)
             finally:
                 source.close()
     finally:

@@ -348,6 +348,12 @@ class MongoStore(MongoReader):
                 for name, seq in differing.items():
                     transaction.set_position(name, seq)
 
+    def number_beyond(self, seq: int) -> None:
+        """What changes from now on has numbers beyond ``seq``. Idempotent; not inside a transaction."""
+        with mongo_errors():
+            self._notes.update_one({"_id": "state"}, {"$max": {"seq": Int64(seq)}})
+        self._seq = max(self._seq, seq)
+
     def forget_consumers(self, names: Iterable[str]) -> None:
         """Removes the positions of consumers that are gone."""
         with mongo_errors():

@@ -171,6 +171,11 @@ class RelationalStore(StoreReader):
                 for name, seq in differing.items():
                     transaction.set_position(name, seq)
 
+    def number_beyond(self, seq: int) -> None:
+        """What changes from now on has numbers beyond ``seq``. Idempotent."""
+        with self._transact() as state:
+            state.seq = max(state.seq, seq)
+
     def forget_consumers(self, names: Iterable[str]) -> None:
         """Removes the positions of consumers that are gone."""
         with self._transact() as state:

@@ -53,6 +53,29 @@ def test_a_copy_has_everything(store_url, elsewhere, is_source):
     assert copy_bdtr(source, target) == 0
 
 
+@pytest.mark.parametrize("is_source", [True, False], ids=["from it", "into it"])
+def test_numbers_of_changes_go_on_from_those_of_the_source(store_url, elsewhere, is_source):
+    source, target = (store_url, elsewhere) if is_source else (elsewhere, store_url)
+    with sofia2.bdtr.open(source) as database:
+        database["Sensor"].insert_one({"_id": 1, "n": 0})
+        for n in range(1, 8):
+            database["Sensor"].update_one({"_id": 1}, {"$set": {"n": n}})
+    reader = open_bdtr(source, writer=False)
+    reached = reader.seq
+    reader.close()
+
+    copy_bdtr(source, target)
+
+    writer = open_bdtr(target, writer=True)
+    try:
+        assert writer.seq == reached
+        with writer.begin() as transaction:
+            transaction.insert_documents("Sensor", [{"_id": 2}])
+        assert [change.seq for change in writer.changes(reached, 10)] == [reached + 1]
+    finally:
+        writer.close()
+
+
 def test_an_interrupted_copy_goes_on_where_it_was(store_url, elsewhere):
     fill(elsewhere)
 
