@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -13,24 +12,21 @@ from types import TracebackType
 from typing import Any
 
 import bson
-from bson.regex import Regex
 from sqlalchemy import Connection, RootTransaction, Table, bindparam, insert, inspect, select, update
 
-from sib.errors import StoreError
 from sib.query.budget import Budget
 from storage.bdtr import schema
-from storage.bdtr.assembly import assemble, encode_document, runs
-from storage.bdtr.catalogue import FOREIGN_IDS, TIME_OFF, CollectionInfo
+from storage.bdtr.assembly import assemble
+from storage.bdtr.catalogue import CollectionInfo
 from storage.bdtr.failures import store_errors
-from storage.bdtr.identity import COUNTER_BITS, number_of, object_id
-from storage.bdtr.keys import key_of
+from storage.bdtr.identity import COUNTER_BITS
+from storage.bdtr.inserting import Insertion, refuse_duplicates
 from storage.bdtr.maintenance import IndexWriter
-from storage.bdtr.model import UNKNOWN_CAUSE, DuplicatesInBatchError, WriteResult
+from storage.bdtr.model import UNKNOWN_CAUSE, WriteResult
 from storage.bdtr.moving import Moving
 from storage.bdtr.rewriting import Deletion, Rewriting, UpdateCommand
 from storage.bdtr.search import Searcher
 from storage.bdtr.state import WriterState
-from storage.bdtr.unique import batch_conflicts, id_conflict
 
 WRITE_SLOTS = 8
 """Write ids remembered for each gateway; a gateway has fewer calls than this under way."""
@@ -161,11 +157,11 @@ class Transaction:
             if not bodies:
                 return first
             if any(index.spec.unique for index in info.indexes.values()):
-                self._refuse_duplicates(info, self._indexes.whole(info, docs, heads, now_ms))
+                refuse_duplicates(state, info, self._indexes.whole(info, docs, heads, now_ms))
             rows = assemble(bodies, heads, now_ms, first, state.machine, state.seq + 1)
             state.dialect.insert(self._connection, info.documents, rows)
             self._indexes.append(info, docs, heads, now_ms, state.seq + 1)
-            self._advance(info, first, len(rows), now_ms)
+            self.advance(info, first, len(rows), now_ms)
             state.last_id = first + len(rows) - 1
         return first
 
@@ -179,76 +175,12 @@ class Transaction:
         Raises:
             DuplicatesInBatchError: some break a unique index or repeat an ``_id``; nothing was written.
         """
-        state = self._state
         with store_errors():
-            info = state.collection(collection)
-            first = following = max(state.last_id + 1, int(self._clock()) << COUNTER_BITS)
-            whole, is_generated = [], []
-            for document in documents:
-                is_generated.append("_id" not in document)
-                if isinstance(document.get("_id"), (list, Regex, re.Pattern)):
-                    raise StoreError("An _id cannot be an array or a regular expression.")
-                if is_generated[-1]:
-                    whole.append({"_id": object_id(following, state.machine), **document})
-                    following += 1
-                else:
-                    whole.append({"_id": document["_id"], **document})
-            encoded = [encode_document(document) for document in whole]
-            whole = [bson.decode(blob) for blob in encoded]
-            self._refuse_duplicates(info, whole, is_generated)
-            self._insert_whole(info, whole, encoded, is_generated, first)
-            state.last_id = max(state.last_id, following - 1)
-        return [document["_id"] for document in whole]
+            insertion = Insertion(self, self._state, self._indexes, self._state.collection(collection))
+            return insertion.run(documents, int(self._clock()))
 
-    def _insert_whole(
-        self,
-        info: CollectionInfo,
-        documents: list[dict[str, Any]],
-        encoded: list[bytes],
-        is_generated: list[bool],
-        first: int,
-    ) -> None:
-        state, dialect = self._state, self._state.dialect
-        seq = state.seq + 1
-        dialect.insert(self._connection, info.documents, list(enumerate(encoded, seq)))
-        self._indexes.append_whole(info, documents, seq)
-        foreign = [
-            (key_of(document["_id"])[0], at)
-            for at, (document, generated) in enumerate(zip(documents, is_generated, strict=True), seq)
-            if not generated
-        ]
-        if foreign:
-            dialect.insert(self._connection, info.ids, foreign)
-            state.raise_collection_flags(info, FOREIGN_IDS)
-            self._never_give(document["_id"] for document in documents)
-        for n_documents, generated, ts_ms in runs(documents, is_generated):
-            if ts_ms is None:
-                state.raise_collection_flags(info, TIME_OFF)
-            self._advance(
-                info, first if generated else None, n_documents, schema.NO_TIME_MS if ts_ms is None else ts_ms
-            )
-            first += n_documents if generated else 0
-
-    def _never_give(self, ids: Iterable[Any]) -> None:
-        """An id of our own machine that came from outside (a restored copy) must not be given again."""
-        for id_ in ids:
-            number = number_of(id_, self._state.machine)
-            if number is not None and number > self._state.last_id:
-                self._state.last_id = number
-
-    def _refuse_duplicates(
-        self, info: CollectionInfo, documents: list[dict[str, Any]], is_generated: list[bool] | None = None
-    ) -> None:
-        conflicts: dict[int, str] = {}
-        if is_generated is not None and not all(is_generated):
-            conflicts = id_conflict(self._state, info, documents, is_generated)
-        for index in info.indexes.values():
-            if index.spec.unique:
-                conflicts = {**batch_conflicts(self._connection, info, index, documents), **conflicts}
-        if conflicts:
-            raise DuplicatesInBatchError(conflicts[min(conflicts)], conflicts)
-
-    def _advance(self, info: CollectionInfo, first_id: int | None, n_documents: int, ts_ms: int) -> None:
+    def advance(self, info: CollectionInfo, first_id: int | None, n_documents: int, ts_ms: int) -> None:
+        """Notes a run of inserts; ``first_id``: their ids are generated, from this number on."""
         state = self._state
         state.note_time(info, ts_ms)
         state.dialect.insert(self._connection, schema.block, [(state.seq + 1, first_id, n_documents, ts_ms, info.id)])
