@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import bson
 from bson.objectid import ObjectId
-from sqlalchemy import Column, ColumnElement, Connection, bindparam, select
+from sqlalchemy import Connection, Select, Table, bindparam, select
 
 from sib.query.values import SortKey, sort_key
 from storage.bdtr import schema
@@ -16,6 +17,8 @@ from storage.bdtr.keys import key_of
 
 COUNTER_BITS = 24
 VALUES_PER_STATEMENT = 500
+TABLES_KNOWN = 1000
+"""Tables whose statements are kept: to make one takes longer than to carry it out."""
 
 
 def number_of(id_: Any, machine: bytes) -> int | None:
@@ -42,9 +45,8 @@ def candidate_seqs(connection: Connection, info: CollectionInfo, ids: Iterable[A
         if number is not None:
             seqs.update(_seq_of_number(connection, info, number))
     if info.has_foreign_ids:
-        side = info.ids.c
         for keys in _chunks(sorted({key_of(id_)[0] for id_ in ids})):
-            seqs.update(connection.execute(select(side.seq).where(_is_one_of(side.k, keys))).scalars())
+            seqs.update(connection.execute(_seqs_by_key(info.ids), {"keys": keys}).scalars())
     return seqs
 
 
@@ -58,9 +60,8 @@ def stored_ids(connection: Connection, info: CollectionInfo, ids: Iterable[Any],
     """Which of these ids documents have."""
     ids = list(ids)
     wanted, found = {sort_key(id_) for id_ in ids}, set()
-    docs = info.documents.c
     for seqs in _chunks(sorted(candidate_seqs(connection, info, ids, machine))):
-        for blob in connection.execute(select(docs.doc).where(_is_one_of(docs.seq, seqs))).scalars():
+        for blob in connection.execute(_documents_by_seq(info.documents), {"seqs": seqs}).scalars():
             found.add(sort_key(bson.decode(blob)["_id"]))
     return found & wanted
 
@@ -70,8 +71,14 @@ def _chunks(values: list[Any]) -> Iterator[list[Any]]:
         yield values[start : start + VALUES_PER_STATEMENT]
 
 
-def _is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
-    return column == values[0] if len(values) == 1 else column.in_(values)
+@lru_cache(maxsize=TABLES_KNOWN)
+def _seqs_by_key(ids: Table) -> Select[Any]:
+    return select(ids.c.seq).where(ids.c.k.in_(bindparam("keys", expanding=True)))
+
+
+@lru_cache(maxsize=TABLES_KNOWN)
+def _documents_by_seq(documents: Table) -> Select[Any]:
+    return select(documents.c.doc).where(documents.c.seq.in_(bindparam("seqs", expanding=True)))
 
 
 _BLOCK = schema.block.c
