@@ -71,7 +71,7 @@ class MqttOutgoing(MqttStream):
         session = self.session
         return session is not None and session.in_flight_count < self.in_flight_max and not self._pauses & PEER_SLOW
 
-    def _encode(self, message: Message, packet_id: int, *, is_dup: bool) -> bytes | None:
+    def _encode(self, message: Message, packet_id: int, *, is_dup: bool, may_have_alias: bool = True) -> bytes | None:
         head = 0x30 | is_dup << 3 | message.qos << 1 | message.is_retain
         topic = wire.encode_string(message.topic)
         now = self._endpoint.clock() if message.expires_at_s is not None else 0.0
@@ -79,11 +79,12 @@ class MqttOutgoing(MqttStream):
             self._endpoint.stats.messages_expired += 1
             return None
         properties = b""
+        alias, is_known = 0, False
         if self.version == codec.MQTT_5:
             pairs = list(message.properties)
             if message.expires_at_s is not None:
                 pairs.append((Property.MESSAGE_EXPIRY, max(1, round(message.expires_at_s - now))))
-            if self.alias_out_max:
+            if self.alias_out_max and may_have_alias:
                 alias, is_known = self._alias_of(message.topic)
                 if alias:
                     pairs.append((Property.TOPIC_ALIAS, alias))
@@ -94,6 +95,10 @@ class MqttOutgoing(MqttStream):
         length = len(topic) + len(number) + len(properties) + len(message.payload)
         front = bytes((head,)) + wire.encode_varint(length)
         if self.packet_bytes_max and len(front) + length > self.packet_bytes_max:
+            if alias:  # the client may take it without; a new alias it is not told now
+                if not is_known:
+                    del self.aliases_out[message.topic]  # type: ignore[union-attr]
+                return self._encode(message, packet_id, is_dup=is_dup, may_have_alias=False)
             self._endpoint.stats.dropped_too_large += 1
             return None
         return b"".join((front, topic, number, properties, message.payload))

@@ -432,6 +432,21 @@ async def test_topic_aliases_of_the_server(suite):
     ]
 
 
+@pytest.mark.parametrize("is_too_long", [True, False])
+async def test_an_alias_is_used_only_after_the_client_was_told_of_it(suite, is_too_long):
+    topic, payload = "a/topic", b"x" * 60
+    size = len(codec.encode_publish(codec.Publish(topic, payload), MQTT_5))  # with an alias it is longer
+    properties = ((Property.TOPIC_ALIAS_MAX, 1), (Property.PACKET_BYTES_MAX, size - is_too_long))
+    client = await suite.client(version=MQTT_5, properties=properties)
+    await client.subscribe((topic, 0))
+    for text in (payload, b"short", b"short"):
+        client.publish(topic, text)
+    found = [await client.message() for _ in range(2 if is_too_long else 3)]
+    alias = ((Property.TOPIC_ALIAS, 1),)
+    expected = [(topic, payload, ()), (topic, b"short", alias), ("", b"short", alias)]
+    assert [(m.topic, m.payload, m.properties) for m in found] == expected[is_too_long:]
+
+
 @pytest.mark.parametrize("room", [0, 1])
 async def test_the_longest_packet_of_the_client_is_respected(suite, room):
     payload = b"x" * 60
