@@ -212,6 +212,10 @@ def _deploy(history: History, chosen: Sequence[CepRule]) -> Deployment:
         deployed = configuration.cep_rules.all()
         ontologies = [record.name for record in configuration.ontologies.all()]
     rules = _with_sources(chosen, deployed)
+    ontology_of = {event.name.casefold(): event.ontology for event in events}
+    for rule in rules:
+        for stream in ontology_of.keys() & set(streams_of(rule.parse())):
+            history.ontology(ontology_of[stream])  # whether whoever asks may read it
     deployment = deploy(
         rules,
         events,

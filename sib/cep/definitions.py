@@ -182,18 +182,21 @@ def deploy(
     """
     deployment = Deployment(compile_rules(()), {}, {}, {})
     definitions: dict[str, EventDefinition] = {}
+    unusable: dict[str, str] = {}
     for event in events:
         try:
             definition = event.definition(ontology(event.ontology))
         except SibError as error:
             deployment.broken[f"event {event.name}"] = error.message
+            unusable[event.name.casefold()] = f"the event {event.name} cannot be used: {error.message}"
             continue
         definitions[definition.stream.casefold()] = definition
     parsed: dict[str, Rule] = {}
     for rule in rules:
         try:
             read_rule = rule.parse()
-            problems = misread(read_rule, definitions)
+            problems = [unusable[stream] for stream in streams_of(read_rule) if stream in unusable]
+            problems += misread(read_rule, definitions)
             if problems:
                 deployment.broken[rule.name] = "; ".join(problems)
             else:

@@ -13,6 +13,7 @@ from sofia2 import cli
 from sofia2.console import output
 from sofia2.settings import load_settings
 from storage.bdc.bdc import open_bdc
+from storage.bdc.passwords import hash_password
 from storage.bdc.records import OntologyRecord, UserRecord
 
 BEGIN = datetime(2026, 3, 1, 23, 0)
@@ -45,6 +46,7 @@ def data(tmp_path_factory):
     bdc.upgrade()
     with bdc.change() as configuration:
         configuration.users.put(UserRecord("sofia", Role.COLABORADOR))
+        configuration.users.put(UserRecord("eva", Role.USUARIO, password_hash=hash_password("eva-password")))
         configuration.ontologies.put(OntologyRecord("Lectura", "sofia", json.dumps(SCHEMA)))
         configuration.cep_events.put(CepEvent("Lectura", "sofia", "Lectura", ("Lectura.sensor", "Lectura.temp")))
         configuration.cep_rules.put(HOT)
@@ -151,6 +153,9 @@ def test_rights(backtest, monkeypatch):
     monkeypatch.setenv("SOFIA2_USER", "sofia")
     monkeypatch.setenv("SOFIA2_PASSWORD", "wrong")
     backtest("Calor", status=5)
+    monkeypatch.setenv("SOFIA2_USER", "eva")
+    monkeypatch.setenv("SOFIA2_PASSWORD", "eva-password")
+    assert "QUERY" in backtest("Calor", status=5)
 
 
 def test_list(data, capsys, monkeypatch):

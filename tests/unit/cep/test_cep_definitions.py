@@ -64,6 +64,13 @@ def test_a_rule_that_may_not_run_leaves_the_others_alone(bad):
     assert list(deployment.broken) == ["bad"]
 
 
+def test_a_rule_says_what_is_wrong_with_its_event():
+    gone = [CepEvent("e", "ann", "Secret", ("v", "gone"))]
+    deployment = deploy([ALARM], gone, ontology=ontology, ontologies=ONTOLOGIES, refuse=refuse)
+    assert "the event e cannot be used" in deployment.broken["alarm"]
+    assert "gone" in deployment.broken["alarm"]
+
+
 def test_a_late_stream_is_one_that_rules_may_read():
     assert deployed(ALARM, rule("late", "ann", "alarm__late", "out")).broken == {}
 
