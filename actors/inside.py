@@ -17,7 +17,8 @@ from bson import json_util
 
 from actors.clients import FutureWrite, PartitionClient
 from actors.config import PlatformConfig
-from actors.operations import Grant, Operations, OperationsCore, Origin, read_text
+from actors.operations import Grant, Operations, Origin, read_text
+from actors.operations_core import OperationsCore
 from actors.writes import INSERT_ONCE, NO_CONSUMER
 from sib.access import Rights
 from sib.errors import AuthorizationError

@@ -8,22 +8,17 @@ operation; the schema is checked by the partition. Refusals come back as ``Answe
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import bson
 import orjson
 
-from actors import logs
-from actors.catalog import LiveCatalog
-from actors.clients import FutureWrite, PartitionClient
-from actors.config import Limits, PlatformConfig
-from actors.query_client import QueryClient
+from actors.clients import FutureWrite
+from actors.operations_core import OperationsCore
 from actors.writes import DELETE, INSERT, INSERT_ALL, UPDATE, encode_delete, encode_update
 from sib.access import Rights, authorize
 from sib.errors import (
@@ -38,7 +33,6 @@ from sib.errors import (
     UnsupportedError,
 )
 from sib.query import plan as plans
-from sib.query.cache import PlanCache
 from sib.query.joined import joined_ontologies
 from sib.query.native import is_empty, plan_delete, plan_native
 from sib.query.parameters import Parameters, bind_parameters
@@ -48,7 +42,6 @@ from sib.ssap.answers import AffectedIds, Answer, BulkResult, InsertedId, Rows
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect, MessageType, QueryType
 from sib.ssap.rest import InsertMany
-from storage.bdc.bdc import open_bdc, utc_now
 
 if TYPE_CHECKING:
     from actors.gateway.channel import Channel, Slot
@@ -57,8 +50,6 @@ TEXT_CHARS_AT_ONCE_MAX = 20_000
 """Texts of queries up to this are read on the event loop; a longer one may take a second, and all connections would wait."""
 
 NO_SUBSCRIPTION = "the history does not change: subscribe with NATIVE or SQLLIKE, query it with BDH"
-
-log = logging.getLogger("sofia2.operations")
 
 Handler = Callable[[Request, Any, "Origin"], Awaitable[Answer]]
 
@@ -104,49 +95,6 @@ class Grant(Protocol):
     def context(self) -> Mapping[str, Any]: ...
     @property
     def channel(self) -> Channel | None: ...
-
-
-class OperationsCore:
-    """What whoever carries out operations holds: the configuration, and the ways to partitions and query workers."""
-
-    def __init__(self, name: str, config: PlatformConfig) -> None:
-        logs.configure(config.data, name)
-        self.name, self.config = name, config
-        self.limits: Limits = config.limits
-        self.bdc = open_bdc(config.bdc_url)
-        self.catalog = LiveCatalog(self.bdc)
-        self.plans = PlanCache(lookup=self.catalog.ontology, now=self.utc_now)
-        self.queries = QueryClient(config)
-        self.capped = 0
-        self._partitions: dict[str, PartitionClient] = {}
-
-    def connect(self, partitions: Mapping[str, PartitionClient]) -> None:
-        """The ways to the partitions, made by whoever knows what they are to tell."""
-        self._partitions.update(partitions)
-
-    def partition_of(self, ontology: str) -> PartitionClient:
-        return self._partitions[self.config.topology.partition_of(ontology)]
-
-    def utc_now(self) -> datetime:
-        return utc_now()
-
-    @property
-    def row_cap(self) -> int:
-        return int(self.catalog.setting("query.row_cap", self.limits.query_row_cap))
-
-    @property
-    def query_time_limit_s(self) -> float:
-        return float(self.catalog.setting("query.time_limit_s", self.limits.query_time_limit_s))
-
-    def instance_text(self, ontology: str, instance: Any) -> str:
-        """A planned instance back as JSON text, for the partition to validate."""
-        return orjson.dumps(self.catalog.ontology(ontology).to_json(instance)).decode()
-
-    def log_failure(self, request: Request, error: Exception) -> None:
-        log.error("request %s on %s failed", request.message_type, request.ontology, exc_info=error)
-
-    def count(self, operation: str, result: str, seconds: float) -> None:
-        """Take note of an operation that has ended; gateways show it in their metrics."""
 
 
 class Operations:

@@ -20,7 +20,7 @@ from actors.gateway.logins import Logins
 from actors.gateway.notifier import CEP, LocalSubscription, Notifier
 from actors.inbox import Inbox
 from actors.metrics import GatewayMetrics, Samples
-from actors.operations import OperationsCore
+from actors.operations_core import OperationsCore
 from actors.router import Router
 from actors.runtime import ActorGoneError, Ref
 from actors.sessions import Lease

@@ -21,7 +21,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}, "k": {"type
 @pytest.fixture
 async def platform(tmp_path, monkeypatch):
     monkeypatch.setattr(watcher_module, "BEAT_S", 0.05)
-    for module in ("actors.partition", "actors.query", "actors.operations", "actors.cep.shard"):
+    for module in ("actors.partition", "actors.query", "actors.operations_core", "actors.cep.shard"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
     (tmp_path / "bdtr").mkdir()
     bdc = open_bdc(f"sqlite:///{tmp_path}/bdc.db")

@@ -25,7 +25,7 @@ SOFIA, ANA = Principal("sofia", session_key="rule:test"), Principal("ana")
 
 @pytest.fixture
 async def platform(tmp_path, monkeypatch):
-    for module in ("actors.partition", "actors.query", "actors.operations"):
+    for module in ("actors.partition", "actors.query", "actors.operations_core"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
     (tmp_path / "bdtr").mkdir()
     bdc = open_bdc(f"sqlite:///{tmp_path}/bdc.db")

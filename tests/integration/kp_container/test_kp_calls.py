@@ -75,7 +75,7 @@ def configured(tmp_path_factory):
 
 @pytest.fixture
 async def world(tmp_path, monkeypatch, configured):
-    for module in ("actors.partition", "actors.query", "actors.operations"):
+    for module in ("actors.partition", "actors.query", "actors.operations_core"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
     (tmp_path / "bdtr").mkdir()
     shutil.copy(configured, tmp_path / "bdc.db")

@@ -18,7 +18,7 @@ from tests.integration.rules.rule_platform import TOKEN, TOPOLOGY, Platform
 @pytest.fixture
 async def platform(tmp_path, monkeypatch):
     monkeypatch.setattr(watcher_module, "BEAT_S", 0.05)
-    for module in ("actors.partition", "actors.query", "actors.operations", "actors.rules.runner"):
+    for module in ("actors.partition", "actors.query", "actors.operations_core", "actors.rules.runner"):
         monkeypatch.setattr(f"{module}.logs.configure", lambda *_: None)
     (tmp_path / "bdtr").mkdir()
     bdc = open_bdc(f"sqlite:///{tmp_path}/bdc.db")
