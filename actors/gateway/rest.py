@@ -20,7 +20,8 @@ from actors.outgoing import AddressPolicy
 from sib.errors import AuthenticationError, LimitError, SibError, UnsupportedError
 from sib.ssap.answers import Answer
 from sib.ssap.envelope import Request
-from sib.ssap.rest import RestAnswer, format_answer, format_error, read_call
+from sib.ssap.rest import read_call
+from sib.ssap.rest_answers import RestAnswer, format_answer, format_error
 
 logger = logging.getLogger(__name__)
 

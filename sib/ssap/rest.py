@@ -1,9 +1,8 @@
-"""SSAP over REST, the pure part: an HTTP request becomes a ``Request``, an ``Answer`` becomes a status and a JSON body.
+"""SSAP over REST: an HTTP request becomes a ``Request``; its answer is made in ``rest_answers``.
 
-The resource is ``{"join","leave","instanceKP","token","sessionKey","ontology","data"[,"version"]}``. LEGACY clients
-want ``data`` as a string and reject fields they do not know; sessions that joined with version ONE want JSON there.
+The resource is ``{"join","leave","instanceKP","token","sessionKey","ontology","data"[,"version"]}``.
 Source: Sofia2 java-api kp/implementations/rest/ISSAPResourceAPI.java and dotnet-api Rest/SSAPResourceAPI.cs (paths,
-parameters), SIL-Bridge-Sofia2 test resources (captured answers), archetype-angular SofiaErrorResponse.java (errors).
+parameters).
 """
 
 from __future__ import annotations
@@ -19,13 +18,9 @@ from sib.errors import (
     AuthenticationError,
     LimitError,
     MalformedMessageError,
-    NotFoundError,
     SibError,
-    SSAPErrorCode,
-    StoreError,
     UnsupportedError,
 )
-from sib.ssap.answers import KEEP, AffectedIds, Answer, AnswerData, Text, data_json, error_code, error_text
 from sib.ssap.envelope import Request
 from sib.ssap.messages import QUERY_TYPES, Dialect, MessageType, QueryType
 from sib.ssap.operations import (
@@ -43,17 +38,12 @@ from sib.ssap.operations import (
     Unsubscribe,
     Update,
 )
-from sib.ssap.printing import legacy_id, one_id
 from sib.ssap.rest_text import by_id, id_in, id_of, parse_parameters
 from sib.ssap.strict_json import read_json
 from sib.ssap.text import instance_text, ms_refresh_of, object_of, params_of, query_text, replacement_text
 
 INSTANCES_PER_POST_MAX = 10_000
 """Instances in the array of one POST; above it the request is refused."""
-RETRY_AFTER_S = 2
-"""What 429 and 503 tell the client to wait."""
-
-_STATUSES = frozenset({400, 401, 429, 500, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +70,6 @@ class RestCall:
     request: Request
     endpoint: str | None = None
     is_one_instance: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RestAnswer:
-    """Status, JSON text, and for a status that asks for patience the seconds to wait."""
-
-    status: int
-    body: bytes
-    retry_after_s: int | None = None
 
 
 def read_call(method: str, tail: str, query_string: bytes, body: bytes) -> RestCall:
@@ -122,36 +103,6 @@ def read_call(method: str, tail: str, query_string: bytes, body: bytes) -> RestC
     if read_resource is None:
         raise UnsupportedError(f"{method} is not for this resource: use GET, POST, PUT or DELETE")
     return read_resource(query_string, body)
-
-
-def format_answer(call: RestCall, answer: Answer) -> RestAnswer:
-    """The HTTP answer. It has the shape of ``call.request.dialect``, which is by now that of the session."""
-    request = call.request
-    data = answer.data
-    if answer.error is not None:
-        if request.message_type is not MessageType.UNSUBSCRIBE or not isinstance(answer.error, NotFoundError):
-            return format_error(answer.error, request.dialect)
-        # REST clients end a subscription that is gone without an error: java-api TestRestApiFunctional.java, unsubscribe.
-        data = Text("")
-    if call.is_one_instance and isinstance(data, AffectedIds) and not data.ids:
-        return format_error(StoreError("No instance has this _id; nothing was done."), request.dialect)
-    is_one = request.dialect is Dialect.ONE
-    version = b',"version":"ONE"}' if is_one else b"}"
-    if request.message_type is MessageType.JOIN or request.message_type is MessageType.LEAVE:
-        key = request.session_key if answer.session_key == KEEP else answer.session_key
-        body = b'{"join":false,"leave":false,"sessionKey":' + orjson.dumps(key) + b',"data":null' + version
-    else:
-        body = b'{"join":false,"leave":false,"data":' + _data(data, request.dialect) + version
-    return RestAnswer(200, body)
-
-
-def format_error(error: SibError, dialect: Dialect = Dialect.STRING) -> RestAnswer:
-    """The HTTP answer for a refusal: 401 for AUTENTICATION, 429 and 503 at a bound, 500 for our fault, else 400."""
-    status = 401 if error.ssap_code is SSAPErrorCode.AUTHENTICATION else error.status
-    if status not in _STATUSES:
-        status = 400
-    body = orjson.dumps({"detail": error_text(error), "errorCode": error_code(error, dialect).value})
-    return RestAnswer(status, body, RETRY_AFTER_S if status in (429, 503) else None)
 
 
 # ---------------------------------------------------------------------------------------------------- the resource
@@ -396,15 +347,3 @@ def _number(text: str | None) -> float | str | None:
         return None if text is None else float(text.replace(",", "."))
     except ValueError:
         return text
-
-
-def _data(data: AnswerData, dialect: Dialect) -> bytes:
-    """As over SSAP, but for the ids of several instances, which REST wraps in an object.
-
-    Source: SIL-Bridge-Sofia2 src/test/resources, response-update.json.
-    """
-    if not isinstance(data, AffectedIds):
-        return data_json(data, dialect)
-    if dialect is Dialect.ONE:
-        return orjson.dumps({"_ids": [one_id(object_id) for object_id in data.ids]})
-    return orjson.dumps('{"_ids":[' + ",".join(legacy_id(object_id) for object_id in data.ids) + "]}")

@@ -26,7 +26,8 @@ from sib.ssap.answers import AffectedIds, Answer, InsertedId, Json, NoData, Rows
 from sib.ssap.envelope import Request
 from sib.ssap.messages import Dialect, MessageType
 from sib.ssap.operations import Leave
-from sib.ssap.rest import RestCall, format_answer, format_error
+from sib.ssap.rest import RestCall
+from sib.ssap.rest_answers import format_answer, format_error
 
 OID = "5a8eaae2e4b06f95860d1e1b"
 IDS = AffectedIds([ObjectId(OID), ObjectId(OID)])
