@@ -8,8 +8,6 @@ has been moved to the BDH.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,18 +18,15 @@ from typing import Any, Self
 from bson.binary import Binary
 from bson.int64 import Int64
 from pymongo import DeleteMany
-from pymongo.errors import CollectionInvalid, OperationFailure
 
-from sib.errors import ConfigurationError, DuplicateKeyError, StoreError
+from sib.errors import ConfigurationError, StoreError
 from storage.bdtr import mongo_checks as checks
-from storage.bdtr.catalogue import spec_to_json
 from storage.bdtr.model import Change, ChangeKind, IndexSpec
+from storage.bdtr.mongo_catalogue import MongoCatalogue, make
 from storage.bdtr.mongo_client import Client, connect, mongo_errors
 from storage.bdtr.mongo_reader import FORMAT, MongoReader, checked_format
 from storage.bdtr.mongo_session import Documents, Turn
 from storage.bdtr.mongo_transaction import MongoTransaction
-
-log = logging.getLogger("sofia2.bdtr")
 
 INDEXES_MAX = 62
 """Declared indexes of one collection: MongoDB allows 64, and two are always there."""
@@ -51,10 +46,6 @@ _FOREIGN_KINDS = {
     "replace": ChangeKind.UPDATE,
     "delete": ChangeKind.DELETE,
 }
-_TIME_INDEX = IndexSpec((("contextData.timestamp", 1),))
-_CONFLICTING = (85, 86)
-
-Catalogue = dict[str, list[IndexSpec]]
 
 
 class MongoStore(MongoReader):
@@ -68,10 +59,7 @@ class MongoStore(MongoReader):
         self._transaction: MongoTransaction | None = None
         self._turn: Turn | None = None
         self._seq = 0
-        self._known: Catalogue = {}
-        self._geo_live: dict[str, set[str]] = {}
-        self.catalogue_version = -1
-        self.is_catalogue_changed = False
+        self._written: MongoCatalogue | None = None
 
     @classmethod
     def open(cls, url: str, *, writer: bool, clock: Callable[[], float] = time.time) -> Self:
@@ -100,13 +88,14 @@ class MongoStore(MongoReader):
     def _set_up(self) -> None:
         self.check_transactions()
         for made in (self._notes, self._log, self.transfers):
-            self._make(made.name)
+            make(self._database, made.name)
         fields = {"format": FORMAT, "seq": Int64(0), "last_id": Int64(0), "catalogue": 0, "turns": 0}
         # The machine part of the ObjectIds: fixed for ever, so that ids of the store can be told from others.
         fields["machine"] = Binary(os.urandom(MACHINE_BYTES))
         self._notes.update_one({"_id": "state"}, {"$setOnInsert": fields}, upsert=True)
         self._seq = int(self._state()["seq"])
         self._turn = Turn(self._client, self._notes)
+        self._written = MongoCatalogue(self._database, self._turn)
 
     def close(self) -> None:
         """Closes all connections. A transaction under way is lost."""
@@ -128,6 +117,12 @@ class MongoStore(MongoReader):
         return self._turn
 
     @property
+    def catalogue(self) -> MongoCatalogue:
+        """The collections with their indexes, for writing."""
+        assert self._written is not None
+        return self._written
+
+    @property
     def notes(self) -> Documents:
         return self._notes
 
@@ -139,60 +134,11 @@ class MongoStore(MongoReader):
         """Takes over what the partition has noted, at the begin of a transaction."""
         checked_format(dict(state))
         self._machine = bytes(state["machine"])
-        if state["catalogue"] != self.catalogue_version:
-            self._known = self.load_catalogue(self.turn.session)
-            self._geo_live.clear()
-            self.catalogue_version = state["catalogue"]
+        self.catalogue.learn(state["catalogue"], self.load_catalogue)
 
     def committed(self, seq: int, last_id: int) -> None:
         self._seq = int(seq)
-        if self.is_catalogue_changed:
-            self.catalogue_version += 1
-            self.is_catalogue_changed = False
-
-    def forget(self) -> None:
-        """After a rollback: the catalogue is read back with the next transaction."""
-        if self.is_catalogue_changed:
-            self.catalogue_version = -1
-            self.is_catalogue_changed = False
-
-    def known(self) -> tuple[Catalogue, bool]:
-        return {name: list(specs) for name, specs in self._known.items()}, self.is_catalogue_changed
-
-    def restore(self, known: tuple[Catalogue, bool]) -> None:
-        self._known, self.is_catalogue_changed = known
-
-    def collection(self, name: str, transaction: MongoTransaction) -> list[IndexSpec]:
-        """The declared indexes of a collection, which is made if it is not there."""
-        if name not in self._known:
-            checks.check_name(name)
-            with self.turn.paused():
-                self._make(name)
-                self._create_on_server(name, _TIME_INDEX)
-            self._declare(name, [], transaction)
-        return self._known[name]
-
-    def _declare(self, name: str, specs: Sequence[IndexSpec], transaction: MongoTransaction) -> None:
-        self._known[name] = list(specs)
-        self.is_catalogue_changed = True
-        transaction.declare(name, [spec_to_json(spec) for spec in specs])
-
-    def drop_unfit(self, collection: str, documents: Iterable[Mapping[str, Any]]) -> None:
-        """Drops geo indexes on the server that would refuse one of these documents; distances are then measured here."""
-        specs = [spec for spec in self._known[collection] if spec.is_geo]
-        if not specs:
-            return
-        if collection not in self._geo_live:
-            self._geo_live[collection] = set(self._database[collection].index_information())
-        live = self._geo_live[collection]
-        for spec in specs:
-            if spec.name in live and not all(checks.is_indexable(document, spec) for document in documents):
-                log.warning(
-                    "the geo index %s of %s is dropped: an instance is no place on Earth", spec.name, collection
-                )
-                with self.turn.paused(), contextlib.suppress(OperationFailure):
-                    self._database[collection].drop_index(spec.name)
-                live.discard(spec.name)
+        self.catalogue.committed()
 
     # ------------------------------------------------------------------ writing
 
@@ -230,80 +176,10 @@ class MongoStore(MongoReader):
         """
         if len(indexes) > INDEXES_MAX:
             raise ConfigurationError(f"The collection {name!r} would have more than {INDEXES_MAX} indexes; drop some.")
-        failure = None
         with self._transact() as transaction, mongo_errors():
-            declared = self.collection(name, transaction)
-            gone = [spec for spec in declared if spec not in indexes]
-            present = [spec for spec in declared if spec in indexes]
-            there = set(self._database[name].index_information())
-            new = [spec for spec in indexes if spec not in declared or spec.name not in there]
-            if gone or new:
-                failure = self._change_indexes(name, gone, present, new, transaction)
+            failure = self.catalogue.ensure(name, indexes, transaction)
         if failure is not None:
             raise failure
-
-    def _change_indexes(
-        self,
-        name: str,
-        gone: Sequence[IndexSpec],
-        present: list[IndexSpec],
-        new: Sequence[IndexSpec],
-        transaction: MongoTransaction,
-    ) -> DuplicateKeyError | None:
-        """Changes the indexes on the server and then notes those that are there; gives the failure of a unique one."""
-        failure: DuplicateKeyError | None = None
-        with self.turn.paused():
-            for spec in gone:
-                self._drop_on_server(name, spec)
-            for spec in new:
-                try:
-                    self._create_on_server(name, spec)
-                except DuplicateKeyError as error:
-                    failure = failure or DuplicateKeyError(f"The index {spec.name!r} was not made: {error.message}")
-                    continue
-                present = [*(other for other in present if other.name != spec.name), spec]
-        self._geo_live.pop(name, None)
-        self._declare(name, present, transaction)
-        return failure
-
-    def _make(self, name: str) -> None:
-        with contextlib.suppress(CollectionInvalid):
-            self._database.create_collection(name)
-
-    def _create_on_server(self, collection: str, spec: IndexSpec) -> None:
-        keys = list(spec.fields)
-        options: dict[str, Any] = {"name": spec.name}
-        if spec.unique:
-            options["unique"] = True
-        if spec.sparse:
-            options["sparse"] = True
-        try:
-            with mongo_errors():
-                self._create_anew(collection, keys, options)
-        except DuplicateKeyError:
-            raise
-        except StoreError as error:
-            if not spec.is_geo:
-                raise ConfigurationError(f"The index {spec.name!r} cannot be made: {error.message}") from error
-            log.warning("the geo index %s of %s cannot be made on the server: %s", spec.name, collection, error.message)
-
-    def _create_anew(self, collection: str, keys: list[tuple[str, Any]], options: dict[str, Any]) -> None:
-        documents = self._database[collection]
-        try:
-            documents.create_index(keys, **options)
-        except OperationFailure as error:
-            if error.code not in _CONFLICTING:
-                raise
-            for name, index in documents.index_information().items():
-                if name == options["name"] or list(index["key"]) == keys:
-                    documents.drop_index(name)
-            documents.create_index(keys, **options)
-
-    def _drop_on_server(self, collection: str, spec: IndexSpec) -> None:
-        with contextlib.suppress(OperationFailure):  # it is not there
-            self._database[collection].drop_index(spec.name)
-        if spec.fields == _TIME_INDEX.fields:
-            self._create_on_server(collection, _TIME_INDEX)
 
     def create_index(self, collection: str, spec: IndexSpec) -> None:
         """Adds one index; as ``ensure_collection`` otherwise. Nothing happens if the same one is there."""

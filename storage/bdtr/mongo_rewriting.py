@@ -111,7 +111,7 @@ class MongoRewriting:
             news = [new for _, _, _, new in changed]
             own = frozenset(hashable(old["_id"]) for old, _, _, _ in changed)
             refuse_changes(self._documents, indexes, news, own, self._transaction.session)
-            self._store.drop_unfit(self._collection, news)
+            self._store.catalogue.drop_unfit(self._collection, news)
             self._transaction.write(
                 self._documents,
                 [ReplaceOne({"_id": old["_id"]}, RawBSONDocument(after)) for old, _, after, _ in changed],

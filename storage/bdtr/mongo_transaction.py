@@ -92,8 +92,8 @@ class MongoTransaction:
                 store.log, [InsertOne(row) for row in self._log], _deletes(row["_id"] for row in self._log)
             )
         state: Document = {"seq": Int64(self.seq), "last_id": Int64(self.last_id)}
-        if store.is_catalogue_changed:
-            state["catalogue"] = store.catalogue_version + 1
+        if store.catalogue.is_changed:
+            state["catalogue"] = store.catalogue.version + 1
         before = {"seq": Int64(self._start[0]), "last_id": Int64(self._start[1])}
         self._turn.write(store.notes, [*self._notes, put("state", state)], [put("state", before)])
         self._turn.commit()
@@ -104,14 +104,14 @@ class MongoTransaction:
             try:
                 self._turn.take_back()
             finally:
-                self._store.forget()
+                self._store.catalogue.forget()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Takes back what was done inside it when an exception leaves it, and only that."""
         n_done, n_logged, n_notes = self._turn.n_done, len(self._log), len(self._notes)
         seq, last_id = self.seq, self.last_id
-        known = self._store.known()
+        known = self._store.catalogue.known()
         try:
             yield
         except BaseException:
@@ -119,7 +119,7 @@ class MongoTransaction:
                 self._turn.take_back_to(n_done)
                 del self._log[n_logged:], self._notes[n_notes:]
                 self.seq, self.last_id = seq, last_id
-                self._store.restore(known)
+                self._store.catalogue.restore(known)
             raise
 
     def declare(self, collection: str, indexes: Sequence[str]) -> None:
@@ -145,7 +145,7 @@ class MongoTransaction:
             if any(spec.unique or spec.is_geo for spec in indexes):
                 whole = with_context(docs, heads, now_ms)
                 refuse_duplicates(self._store.documents(collection), indexes, whole, (), self._turn.session)
-                self._store.drop_unfit(collection, whole)
+                self._store.catalogue.drop_unfit(collection, whole)
             rows = assemble(bodies, heads, now_ms, first, self._store.machine, self.seq + 1)
             blobs = [blob for _, blob in rows]
             self._insert(collection, blobs, {"first": Int64(first)})
@@ -189,7 +189,7 @@ class MongoTransaction:
             encoded = [encode_document(document) for document in whole]
             whole = [bson.decode(blob) for blob in encoded]
             refuse_duplicates(self._store.documents(collection), indexes, whole, given, self._turn.session)
-            self._store.drop_unfit(collection, whole)
+            self._store.catalogue.drop_unfit(collection, whole)
             ids = [document["_id"] for document in whole]
             for start in range(0, len(whole), CHUNK_DOCUMENTS):
                 end = start + CHUNK_DOCUMENTS
@@ -202,7 +202,7 @@ class MongoTransaction:
         return number_of(id_, self._store.machine) or 0
 
     def _collection(self, name: str) -> list[IndexSpec]:
-        return self._store.collection(name, self)
+        return self._store.catalogue.collection(name, self)
 
     # ------------------------------------------------------------------ reads, updates and deletes
 
