@@ -11,27 +11,22 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from actors import logs
 from actors.config import PlatformConfig
-from actors.runtime import Ref
+from actors.session_changes import SessionChanges, moment, session_of
+from actors.session_news import SessionNews
 from sib.access import Identity, permission_name
 from sib.errors import AuthenticationError, LimitError, SibError
 from sib.limiter import DELAY_S_FIRST, FailureLimiter
 from sib.sessions import Session, Sessions, touch_lag_s
-from storage.bdc.bdc import Bdc, open_bdc
-from storage.bdc.records import LogRecord, SessionRecord, SubscriptionRecord
+from storage.bdc.bdc import open_bdc
+from storage.bdc.records import LogRecord, SubscriptionRecord
 
 log = logging.getLogger("sofia2.sessions")
-
-
-CONFIRM_S = 1.0
-"""How long a shard waits for a partition to confirm; it serves nobody meanwhile, and asks again a second later."""
 
 
 class Lease(NamedTuple):
@@ -93,11 +88,9 @@ class SessionShard:
         self._checked: dict[tuple[str, str, str], Identity | None] = {}
         self._rights: dict[tuple[str, str], dict[str, int]] = {}
         self._config_version = -1
-        self._leased: dict[str, set[str]] = {}
+        self._news = SessionNews(config.topology, self._sessions)
         self._counts = {"joins": 0, "join_failures": 0, "join_delays": 0, "leases": 0, "leaves": 0, "expired": 0}
         self._touched: dict[str, float] = {}
-        self._ended_subscriptions: dict[str, set[str]] = {}
-        self._moved_sessions: dict[str, set[str]] = {}
         self._refresh()
         self._load()
 
@@ -105,7 +98,7 @@ class SessionShard:
         mine = {}
         for record in self._bdc.sessions.load():
             if self._config.topology.shard_of(record.session_key) == self._name:
-                mine[record.session_key] = _session(record)
+                mine[record.session_key] = session_of(record)
         for subscription in self._bdc.subscriptions.load():
             if subscription.session_key in mine:
                 mine[subscription.session_key].subscriptions[subscription.subscription_id] = subscription
@@ -125,19 +118,18 @@ class SessionShard:
         """
         self._refresh()
         self._recheck([arguments[0] for kind, arguments in requests if kind in ("lease", "renew")])
-        batch = _Changes()
+        batch = SessionChanges()
         with batch.undone_on_failure():
             answers = [self._answer(batch, gateway, kind, arguments) for kind, arguments in requests]
             batch.write(self._bdc, self._sessions.expiry_s)
         for session in batch.ended:
-            self._announce_end(session)
+            self._news.ended(session)
         for session, previous in batch.moved:
-            self._announce_move(session, previous)
-        for record in batch.unsubscribed:
-            self._end_subscriptions([record])
+            self._news.moved(session, previous)
+        self._news.unsubscribed(batch.unsubscribed)
         return answers
 
-    def _answer(self, batch: _Changes, gateway: str, kind: str, arguments: tuple[Any, ...]) -> Any:
+    def _answer(self, batch: SessionChanges, gateway: str, kind: str, arguments: tuple[Any, ...]) -> Any:
         handler: Callable[..., Any] = getattr(self, f"_{kind}")
         try:
             return handler(batch, gateway, *arguments)
@@ -168,7 +160,7 @@ class SessionShard:
         if holders:
             self._checked.update(zip(holders, self._bdc.recheck(holders), strict=True))
 
-    def _join(self, batch: _Changes, gateway: str, request: JoinRequest) -> Lease | JoinRefused:
+    def _join(self, batch: SessionChanges, gateway: str, request: JoinRequest) -> Lease | JoinRefused:
         now_s = time.time()
         self._counts["joins"] += 1
         try:
@@ -193,8 +185,8 @@ class SessionShard:
             return JoinRefused(error, self._slow_down(request, now_s))
         batch.saved.append(session)
         if request.token is not None:
-            batch.tokens.append((request.token, _moment(now_s)))
-        batch.seen.append((request.kp, request.instance, request.client or request.address, _moment(now_s)))
+            batch.tokens.append((request.token, moment(now_s)))
+        batch.seen.append((request.kp, request.instance, request.client or request.address, moment(now_s)))
         return self._grant(batch, gateway, session, identity)
 
     def _slow_down(self, request: JoinRequest, now_s: float) -> float:
@@ -222,7 +214,9 @@ class SessionShard:
             raise request.proof
         return request.proof
 
-    def _open(self, batch: _Changes, gateway: str, request: JoinRequest, identity: Identity, now_s: float) -> Session:
+    def _open(
+        self, batch: SessionChanges, gateway: str, request: JoinRequest, identity: Identity, now_s: float
+    ) -> Session:
         maximum = self._config.limits.sessions_max
         if len(self._sessions) >= maximum:
             raise LimitError(f"{maximum} sessions are open, as many as may be: LEAVE those not needed, or JOIN later")
@@ -247,7 +241,7 @@ class SessionShard:
         batch.undo.append(lambda: self._sessions.remove(session_key))
         return session
 
-    def _lease(self, batch: _Changes, gateway: str, session_key: str, client: str) -> Lease:
+    def _lease(self, batch: SessionChanges, gateway: str, session_key: str, client: str) -> Lease:
         now_s = time.time()
         self._counts["leases"] += 1
         session = self._sessions.find(session_key, now_s)
@@ -256,12 +250,12 @@ class SessionShard:
         self._move(batch, session, gateway, client)
         return self._grant(batch, gateway, session, identity)
 
-    def _renew(self, batch: _Changes, gateway: str, session_key: str) -> Lease:
+    def _renew(self, batch: SessionChanges, gateway: str, session_key: str) -> Lease:
         """As ``_lease``, for a gateway that asks by itself: the session has not been used."""
         session = self._sessions.find(session_key, time.time())
         return self._grant(batch, gateway, session, self._known(batch, session))
 
-    def _move(self, batch: _Changes, session: Session, gateway: str, client: str) -> None:
+    def _move(self, batch: SessionChanges, session: Session, gateway: str, client: str) -> None:
         """The session speaks through this gateway as this client. Callbacks stay where HTTP is."""
         is_callback = any(record.endpoint for record in session.subscriptions.values())
         if is_callback and gateway not in self._config.topology.http_gateways:
@@ -272,7 +266,7 @@ class SessionShard:
             batch.undo.append(partial(_set_place, session, session.gateway, session.client))
             _set_place(session, gateway, client)
 
-    def _known(self, batch: _Changes, session: Session) -> Identity:
+    def _known(self, batch: SessionChanges, session: Session) -> Identity:
         """Check again that the session's token or user is good; if not, the session ends."""
         identity = self._checked.get((session.kp, session.user, session.credential))
         if identity is None:
@@ -280,8 +274,8 @@ class SessionShard:
             raise AuthenticationError("the session's token or user is not valid any more: JOIN with a valid one")
         return identity
 
-    def _grant(self, batch: _Changes, gateway: str, session: Session, identity: Identity) -> Lease:
-        self._leased.setdefault(session.key, set()).add(gateway)
+    def _grant(self, batch: SessionChanges, gateway: str, session: Session, identity: Identity) -> Lease:
+        self._news.leased(session.key, gateway)
         who = (session.kp, session.user)
         rights = self._rights.get(who)
         if rights is None:
@@ -307,32 +301,29 @@ class SessionShard:
             list(session.subscriptions.values()),
         )
 
-    def _leave(self, batch: _Changes, gateway: str, session_key: str) -> None:
+    def _leave(self, batch: SessionChanges, gateway: str, session_key: str) -> None:
         session = self._sessions.find(session_key, time.time())
         self._counts["leaves"] += 1
         self._end(batch, session)
 
-    def _end(self, batch: _Changes, session: Session) -> None:
+    def _end(self, batch: SessionChanges, session: Session) -> None:
         self._sessions.remove(session.key)
         batch.ended.append(session)
         batch.undo.append(lambda: self._sessions.add(session))
 
-    def _subscribe(self, batch: _Changes, gateway: str, record: SubscriptionRecord, client: str) -> None:
+    def _subscribe(self, batch: SessionChanges, gateway: str, record: SubscriptionRecord, client: str) -> None:
         session = self._sessions.find(record.session_key, time.time())
         maximum = self._config.limits.subscriptions_per_session_max
         if len(session.subscriptions) >= maximum and record.subscription_id not in session.subscriptions:
             raise LimitError(f"a session may have {maximum} subscriptions: UNSUBSCRIBE some, or use another session")
         # From now on it matters where the session speaks: other gateways have to ask before they serve it.
         self._move(batch, session, gateway, client)
-        for other in self._leased.get(session.key, set()) - {gateway}:
-            if other in self._config.topology.gateways:
-                Ref(other).tell("moved", [session.key])
-        self._leased[session.key] = {gateway}
+        self._news.leased_alone(session.key, gateway)
         session.subscriptions[record.subscription_id] = record
         batch.subscribed.append(record)
         batch.undo.append(lambda: session.subscriptions.pop(record.subscription_id, None))
 
-    def _unsubscribe(self, batch: _Changes, gateway: str, session_key: str, subscription_id: str) -> str | None:
+    def _unsubscribe(self, batch: SessionChanges, gateway: str, session_key: str, subscription_id: str) -> str | None:
         """Returns the ontology of the subscription, None if the session has no such one."""
         session = self._sessions.find(session_key, time.time())
         record = session.subscriptions.pop(subscription_id, None)
@@ -342,7 +333,7 @@ class SessionShard:
         batch.undo.append(lambda: session.subscriptions.update({subscription_id: record}))
         return str(record.ontology)
 
-    def _touch(self, batch: _Changes, gateway: str, used: dict[str, float]) -> list[str]:
+    def _touch(self, batch: SessionChanges, gateway: str, used: dict[str, float]) -> list[str]:
         """Returns the keys that are no sessions (any more): the gateway has missed their end."""
         ended = []
         for session_key, used_at_s in used.items():
@@ -353,7 +344,7 @@ class SessionShard:
         return ended
 
     def _configure(
-        self, batch: _Changes, gateway: str, kp: str, instance: str, token: str, is_ciphered: bool = True
+        self, batch: SessionChanges, gateway: str, kp: str, instance: str, token: str, is_ciphered: bool = True
     ) -> dict[str, Any]:
         identity = self._by_token(kp, token, is_ciphered)
         catalog = self._bdc.catalog()
@@ -371,7 +362,7 @@ class SessionShard:
         }
 
     def _check(
-        self, batch: _Changes, gateway: str, kp: str, token: str, is_ciphered: bool = True
+        self, batch: SessionChanges, gateway: str, kp: str, token: str, is_ciphered: bool = True
     ) -> tuple[str, str, str]:
         """Returns KP, user and credential, as they are checked again later."""
         identity = self._by_token(kp, token, is_ciphered)
@@ -386,7 +377,7 @@ class SessionShard:
 
     def _report(
         self,
-        batch: _Changes,
+        batch: SessionChanges,
         gateway: str,
         kind: str,
         kp: str,
@@ -397,66 +388,28 @@ class SessionShard:
     ) -> None:
         identity = self._by_token(kp, token, is_ciphered)
         summary = str(fields.get("message") or fields.get("status") or "")[:200]
-        batch.reports.append(LogRecord(kind, _moment(time.time()), summary, identity.user, kp, instance, fields))
-
-    # ------------------------------------------------------------------ ends and moves
-
-    def _announce_end(self, session: Session) -> None:
-        for gateway in self._leased.pop(session.key, set()) | {session.gateway}:
-            if gateway in self._config.topology.gateways:
-                Ref(gateway).tell("forget", [session.key])
-        self._end_subscriptions(session.subscriptions.values())
-
-    def _end_subscriptions(self, records: Iterable[SubscriptionRecord]) -> None:
-        ids_by_partition: dict[str, list[str]] = {}
-        for record in records:
-            partition = self._config.topology.partition_of(record.ontology)
-            ids_by_partition.setdefault(partition, []).append(record.subscription_id)
-        for partition, ids in ids_by_partition.items():
-            Ref(partition).tell("unsubscribe", ids)
-            self._ended_subscriptions.setdefault(partition, set()).update(ids)
-
-    def _announce_move(self, session: Session, previous: str) -> None:
-        if previous == session.gateway or not session.subscriptions:
-            return
-        if previous in self._config.topology.gateways:
-            self._leased.get(session.key, set()).discard(previous)
-            Ref(previous).tell("moved", [session.key])
-        for partition in {self._config.topology.partition_of(r.ontology) for r in session.subscriptions.values()}:
-            Ref(partition).tell("move_sessions", {session.key: session.gateway})
-            self._moved_sessions.setdefault(partition, set()).add(session.key)
-
-    def _confirm(self) -> None:
-        """Tell the partitions again, and be sure that they heard: one that was just starting may have missed it."""
-        for partition, ids in list(self._ended_subscriptions.items()):
-            if _heard(partition, "unsubscribe", sorted(ids)):
-                del self._ended_subscriptions[partition]
-        for partition, keys in list(self._moved_sessions.items()):
-            sessions = filter(None, (self._sessions.get(key, time.time()) for key in keys))
-            if _heard(partition, "move_sessions", {session.key: session.gateway for session in sessions}):
-                del self._moved_sessions[partition]
+        batch.reports.append(LogRecord(kind, moment(time.time()), summary, identity.user, kp, instance, fields))
 
     # ------------------------------------------------------------------ upkeep
 
     def tick(self) -> None:
         """Upkeep, about once a second: write down which sessions were used, end the expired ones."""
         if self._touched:
-            used = [(key, _moment(at_s)) for key, at_s in self._touched.items()]
+            used = [(key, moment(at_s)) for key, at_s in self._touched.items()]
             self._bdc.sessions.touch(used, expiry_s=self._sessions.expiry_s)
             self._touched = {}
         # Of a use that restarts the expiry a gateway tells with its next touch.
         expired = self._sessions.expired(time.time() - touch_lag_s(self._sessions.expiry_s))
         if expired:
-            batch = _Changes()
+            batch = SessionChanges()
             with batch.undone_on_failure():
                 for session in expired:
                     self._end(batch, session)
                 batch.write(self._bdc, self._sessions.expiry_s)
             for session in expired:
-                self._announce_end(session)
+                self._news.ended(session)
             self._counts["expired"] += len(expired)
-
-        self._confirm()
+        self._news.confirm()
 
     def reload(self) -> int:
         """Take over the newest configuration; returns its version."""
@@ -484,101 +437,8 @@ class SessionShard:
         }
 
 
-class _Changes:
-    """What a batch writes to the BDC, in one transaction a kind."""
-
-    def __init__(self) -> None:
-        self.saved: list[Session] = []
-        self.ended: list[Session] = []
-        self.moved: list[tuple[Session, str]] = []
-        self.subscribed: list[SubscriptionRecord] = []
-        self.unsubscribed: list[SubscriptionRecord] = []
-        self.seen: list[tuple[str, str, str, datetime]] = []
-        self.tokens: list[tuple[str, datetime]] = []
-        self.reports: list[LogRecord] = []
-        self.undo: list[Callable[[], object]] = []
-
-    @contextmanager
-    def undone_on_failure(self) -> Iterator[None]:
-        """What is not stored has not happened: the batch comes again, and finds the sessions as they were."""
-        try:
-            yield
-        except BaseException:
-            for step in reversed(self.undo):
-                step()
-            raise
-
-    def write(self, bdc: Bdc, expiry_s: float) -> None:
-        ended = {session.key for session in self.ended}
-        saved = {session.key: session for session in self.saved if session.key not in ended}
-        if saved:
-            bdc.sessions.save([_record(session, expiry_s) for session in saved.values()])
-        if self.subscribed:
-            bdc.subscriptions.save(self.subscribed)
-        if self.unsubscribed:
-            bdc.subscriptions.delete([record.subscription_id for record in self.unsubscribed])
-        if ended:
-            bdc.sessions.delete(sorted(ended))
-        if self.seen:
-            bdc.instances_seen(self.seen)
-        if self.tokens:
-            bdc.tokens_seen(self.tokens)
-        if self.reports:
-            bdc.log(self.reports)
-
-
-def _heard(partition: str, method: str, argument: Any) -> bool:
-    try:
-        Ref(partition).ask(method, argument, timeout_s=CONFIRM_S)
-    except SibError as error:
-        log.debug("%s did not hear of ended or moved sessions: %s", partition, error)
-        return False
-    return True
-
-
 def _set_place(session: Session, gateway: str, client: str) -> None:
     session.gateway, session.client = gateway, client
-
-
-def _moment(at_s: float) -> datetime:
-    return datetime.fromtimestamp(at_s, UTC).replace(tzinfo=None)
-
-
-def _epoch_s(moment: datetime) -> float:
-    return moment.replace(tzinfo=UTC).timestamp()
-
-
-def _record(session: Session, expiry_s: float) -> SessionRecord:
-    return SessionRecord(
-        session.key,
-        session.kp,
-        session.instance,
-        session.user,
-        session.credential,
-        session.gateway,
-        session.client,
-        session.dialect,
-        _moment(session.created_at_s),
-        _moment(session.used_at_s),
-        _moment(session.used_at_s + expiry_s),
-        session.is_ciphered,
-    )
-
-
-def _session(record: SessionRecord) -> Session:
-    return Session(
-        record.session_key,
-        record.kp,
-        record.instance,
-        record.user,
-        record.credential,
-        record.dialect,
-        record.ciphered,
-        record.gateway,
-        record.client_ref,
-        _epoch_s(record.created_at),
-        _epoch_s(record.used_at),
-    )
 
 
 def _asset_entry(row: dict[str, Any]) -> dict[str, Any]:

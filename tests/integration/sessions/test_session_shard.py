@@ -6,6 +6,7 @@ from datetime import datetime
 import pytest
 from argon2 import PasswordHasher
 
+from actors import session_news
 from actors import sessions as module
 from actors.config import Limits, PlatformConfig, Topology
 from actors.runtime import ActorGoneError
@@ -56,7 +57,7 @@ def _no_log_files(monkeypatch):
 @pytest.fixture
 def told(monkeypatch):
     told = Told()
-    monkeypatch.setattr(module, "Ref", told)
+    monkeypatch.setattr(session_news, "Ref", told)
     return told
 
 
