@@ -7,6 +7,7 @@ the CEP shards and from the clock; each counts as done when its runs are handled
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -102,6 +103,10 @@ class RuleRunner:
             except SibError as error:
                 log.warning("the rules cannot be read now: %s", error.message)
                 await asyncio.sleep(RETRY_S)
+        # The thousands of runs that wait would be gone through again and again; none of them is ever in a cycle.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         self._feed.start()
         self._clock.start()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.sandbox.child import Child
 from actors.sandbox.errors import ProgramEndedError, ProgramError, SandboxTimeoutError
@@ -23,7 +23,8 @@ from sib.rules.trigger import Trigger
 FOLDER = Path(__file__).parent / "program"
 LOAD_S = 10.0
 BATCH_BYTES_MAX = 512 * 1024
-BATCH_MAX = 200
+BATCH_MAX = 400
+"""What they insert goes to a partition in one batch, too."""
 OUTPUT_BYTES_MAX = 64 * 1024
 ERROR_EFFECTS = 10_000
 """The number of the first effect of the block ERROR: those of the other blocks may have been carried out before."""
@@ -51,8 +52,7 @@ class Failure:
         return f"{self.type} in {self.block.upper()}{place}: {self.message}"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """How one run ended. Its effects are to be carried out if ``is_ok``."""
 
     branch: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sib.errors import LimitError, MalformedMessageError
 
@@ -20,8 +19,7 @@ RECORDED = frozenset({"mail", "http", "kv_put", "kv_delete", "schedule", "update
 """Kinds whose repetition cannot be seen where they go to: what has been done is remembered by the execution's key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """One thing to be done when the block has ended well. ``number`` counts from 0 within the run."""
 
     number: int

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 
@@ -34,8 +34,7 @@ def hops_of(session_key: object) -> int:
     return int(found["hops"]) if found else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(NamedTuple):
     """One run of one rule: what the script gets, and where it comes from."""
 
     rule: str
@@ -43,7 +42,7 @@ class Trigger:
     """Names the event; unique within the rule."""
     moment_s: int
     """When it was, in seconds since 1970: the beginning of the ids of what the run inserts."""
-    content: Mapping[str, Any] = field(default_factory=dict)
+    content: Mapping[str, Any] = MappingProxyType({})
     """``ontology`` or ``cepData`` (JSON text), ``data`` (a value): the names in the script."""
     lane: str = ""
     """The KP instance; runs of one are in order."""

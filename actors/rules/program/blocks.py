@@ -237,11 +237,10 @@ def as_text(instance):
     """The JSON text of an instance."""
     if isinstance(instance, bytes):
         return instance.decode()
-    return (
-        str(instance)
-        if isinstance(instance, str)
-        else json.dumps(instance, ensure_ascii=False, allow_nan=False, default=str)
-    )
+    return str(instance) if isinstance(instance, str) else ENCODER.encode(instance)
+
+
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str)
 
 
 class BatchEnds(BaseException):
