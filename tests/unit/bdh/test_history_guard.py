@@ -158,7 +158,7 @@ def test_a_string_stays_a_string(queries, text):
 
 @given(st.text(alphabet=st.sampled_from("""ab'"`\\;-/*(){}$., x"""), max_size=30))
 def test_text_never_breaks_out(queries, text):
-    manifest = queries._manifest
+    manifest = queries._sources._manifest
     manifest.asked.clear()
     for statement in (
         f"select * from S where assetId = '{text}'",
