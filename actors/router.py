@@ -80,7 +80,8 @@ class Router(Operations):
         slot.data = data.encode() if data.__class__ is str else data  # type: ignore[assignment]
         slot.session_key, slot.ontology, slot.lease = lease.key, ontology, lease
         lease.used_at_s = now_s
-        lease.channel = channel
+        if channel.is_open:
+            lease.channel = channel
         if not request.dialect_told:
             request.dialect = lease.dialect
         core.partition_of(ontology).window.add(slot)
@@ -139,7 +140,7 @@ class Router(Operations):
         if lease.is_cipher_only and not origin.is_ciphered:
             raise AuthenticationError(f"the KP {lease.kp!r} takes ciphered messages only: encipher them with its key")
         lease.used_at_s = now_s
-        if origin.channel is not None:
+        if origin.channel is not None and origin.channel.is_open:
             lease.channel = origin.channel
         if not request.dialect_told:
             request.dialect = lease.dialect
@@ -181,7 +182,7 @@ class Router(Operations):
             await core.sessions.request(lease.key, "subscribe", record, client)
             await core.register(record, condition)
         except SibError:
-            core.withdraw(record)
+            core.withdraw(record.session_key, record.subscription_id)
             raise
         if origin.slot is not None:
             origin.slot.then = subscription_id
@@ -254,6 +255,8 @@ class Router(Operations):
             raise AuthenticationError("SUBSCRIBECOMMAND needs thinkp, thinkpInstance and token")
         holder = await self._core.sessions.request(wish.kp, "check", wish.kp, wish.token, origin.is_ciphered)
         commands = self._core.commands
+        if origin.channel is not None and not origin.channel.is_open:
+            raise LimitError("the connection has ended, and its SUBSCRIBECOMMAND with it")
         if (
             origin.channel is not None
             and commands.count(origin.channel) >= self._core.limits.commands_per_connection_max

@@ -3,7 +3,7 @@
 Requests of one connection take effect in their order: INSERTs may be under way together, any other request waits until all
 before it are answered; only a read that takes long holds up no write (it may then see what came behind it). Invariants: answers
 leave in request order; an acknowledgement (PUBACK) of a write leaves only when it is decided, and before its answer; a payload
-that cannot be read never ends the connection.
+that cannot be read never ends the connection; what came before the connection ended has its effect, or comes again.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 
 _FALLBACK = {"mqtt": Dialect.STRING, "websocket": Dialect.OBJECT}
 _WRITES = frozenset({MessageType.INSERT, MessageType.UPDATE, MessageType.DELETE, MessageType.BULK})
+_EFFECTS = _WRITES | {
+    MessageType.LEAVE, MessageType.UNSUBSCRIBE, MessageType.COMMAND,
+    MessageType.LOG, MessageType.ERROR, MessageType.STATUS, MessageType.LOCATION,
+}  # fmt: skip
+"""What a client may send without waiting for the answer: it is carried out although the connection has ended."""
 
 
 class Transport(Protocol):
     """What a transport offers to its channel; all calls on the event loop, none blocks."""
 
     def acknowledge(self, token: object) -> None: ...
+    def forget(self, token: object) -> None: ...
     def answer(self, payload: bytes) -> None: ...
     def indicate(self, payload: bytes) -> Awaitable[None] | None: ...
     def command(self, payload: bytes) -> None: ...
@@ -95,8 +101,7 @@ class Slot:
 
     def refused(self, error: SibError) -> None:
         if isinstance(error, StoreUnavailableError) and self.token is not None:
-            # Not decided: without PUBACK the device sends it again.
-            self.channel.abort()
+            self.channel.give_up(self)
             return
         self.channel.gateway.metrics.count("INSERT", error.code)
         self.finish(format_answer(self.request, Answer(error=error)))
@@ -242,7 +247,7 @@ class Channel:
         asyncio.get_running_loop().call_later(READ_ALONE_S, self._let_overtake, slot)
 
     def _let_overtake(self, slot: Slot) -> None:
-        if self.is_open and slot.out is None:
+        if slot.out is None:
             slot.is_overtaken = True
             self._is_running = False
             self._advance()
@@ -268,14 +273,17 @@ class Channel:
         try:
             answer = await self.gateway.router.execute_in_channel(request, self, slot)
         except StoreUnavailableError as error:
-            if not slot.is_acknowledged:
-                self.abort()
-                return
             answer = Answer(error=error)
-        slot.finish(self._formatted(request, answer))
-        slot.is_acknowledged = True
+            is_undecided = not slot.is_acknowledged
+        else:
+            is_undecided = False
         if not slot.is_overtaken:
             self._is_running = False
+        if is_undecided:
+            self.give_up(slot)
+            return
+        slot.finish(self._formatted(request, answer))
+        slot.is_acknowledged = True
         self.drain()
 
     def _formatted(self, request: Request, answer: Answer) -> bytes:
@@ -315,10 +323,8 @@ class Channel:
             self.gateway.mark(self)
 
     def drain(self) -> None:
-        """Write what is ready: acknowledgements and answers, each in request order."""
+        """Write what is ready: acknowledgements and answers, each in request order. On a closed connection no answers."""
         self._is_dirty = False
-        if not self.is_open:
-            return
         pending, transport = self.pending, self.transport
         while pending:
             slot = pending[0]
@@ -331,10 +337,13 @@ class Channel:
                 self._acknowledge_further()
                 break
             pending.popleft()
-            if slot.out:
+            if slot.out and self.is_open:
                 transport.answer(slot.out)
-            if slot.then is not None:
+            if slot.then is not None and self.is_open:
                 self.gateway.notifier.announce(slot.then)
+            elif slot.then is not None:
+                # Its id has reached nobody, and what it is about would wait for that for ever.
+                self.gateway.withdraw(slot.request.session_key or "", slot.then)
         if self._held is not None and not self._is_running and not self._is_answer_waiting():
             self._release()
         if self._is_paused:
@@ -399,21 +408,39 @@ class Channel:
             self.gateway.paused.discard(self)
             self.transport.resume()
 
-    def abort(self) -> None:
+    def give_up(self, slot: Slot) -> None:
         """The store could not decide: close without acknowledging, so that the device sends again."""
         if self.is_open:
             self.transport.abort()
             self.closed()
+        self._drop({slot})
+        self.mark()
 
     def closed(self) -> None:
-        """The transport is gone: what is under way goes on, its answers have nowhere to go."""
+        """The transport is gone: what is under way goes on, its answers have nowhere to go.
+
+        Of what has not begun, what nobody sends again is carried out, too: effects that are not to be acknowledged.
+        """
         if self.is_open:
-            self.is_open = False
-            self.pending.clear()
-            self._blocked = None
+            self.is_open = self._is_paused = False
+            self._drop(
+                {slot for slot in self._blocked or () if slot.token or slot.request.message_type not in _EFFECTS}
+            )
             self._release()
             self.gateway.paused.discard(self)
             self.gateway.channel_closed(self)
+            if self.pending:
+                self.mark()
+
+    def _drop(self, slots: set[Slot]) -> None:
+        """These requests are not carried out; those that were to be acknowledged may come again."""
+        for slot in slots:
+            if slot.token is not None:
+                self.transport.forget(slot.token)
+        for queue in (self.pending, self._blocked or deque()):
+            kept = [slot for slot in queue if slot not in slots]
+            queue.clear()
+            queue.extend(kept)
 
 
 def _finish_with(pending: Awaitable[None], delivered: asyncio.Future[None]) -> None:

@@ -182,9 +182,11 @@ class GatewayCore(OperationsCore):
     # ------------------------------------------------------------------ for the router
 
     def hold(self, lease: Lease, channel: Channel | None) -> HeldLease:
-        """Keep a lease and take over the session's subscriptions."""
+        """Keep a lease and take over the session's subscriptions. The session speaks on ``channel``, unless that has ended."""
         held = HeldLease(lease, self.catalog.ontologies, time.time())
-        held.channel = channel
+        known = self.leases.get(lease.key)
+        has_ended = channel is not None and not channel.is_open
+        held.channel = known.channel if has_ended and known is not None else channel
         if len(self.leases) >= LEASES_MAX:
             self._forget_oldest()
         self.leases[lease.key] = held
@@ -231,16 +233,16 @@ class GatewayCore(OperationsCore):
                     raise StoreUnavailableError("the partition is not there now; SUBSCRIBE again") from error
                 await asyncio.sleep(0.05)
 
-    def withdraw(self, record: SubscriptionRecord) -> None:
-        """A SUBSCRIBE was refused after all: nothing of it may stay anywhere."""
-        self.end_subscription(record.subscription_id)
-        self.spawn(self._withdraw(record))
+    def withdraw(self, session_key: str, subscription_id: str) -> None:
+        """A SUBSCRIBE was refused after all, or its client went before it heard of it: nothing of it may stay anywhere."""
+        self.end_subscription(subscription_id)
+        self.spawn(self._withdraw(session_key, subscription_id))
 
-    async def _withdraw(self, record: SubscriptionRecord) -> None:
+    async def _withdraw(self, session_key: str, subscription_id: str) -> None:
         try:
-            await self.sessions.request(record.session_key, "unsubscribe", record.session_key, record.subscription_id)
+            await self.sessions.request(session_key, "unsubscribe", session_key, subscription_id)
         except SibError as error:
-            log.warning("a subscription that was refused may be left in its session: %s", error)
+            log.warning("a subscription that nobody knows of may be left in its session: %s", error)
 
     def end_session(self, session_key: str) -> None:
         """The session is over: no lease, no INDICATION any more."""

@@ -144,6 +144,7 @@ class MqttConnection(MqttOwnTopics):
 
     def _stored(self, token: bytes, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None:
+            self.forget(token)
             self.abort()
         else:
             self.acknowledge(token)
@@ -183,7 +184,7 @@ class MqttConnection(MqttOwnTopics):
         window = self.options.receive_max
         if qos == 2:
             number = packet_id[0] << 8 | packet_id[1]
-            if not session.receive(number, self):
+            if not session.receive(number):
                 self._endpoint.stats.duplicates_received += 1
                 if session.is_decided(number):
                     self.write(_PUBREC + packet_id)
@@ -217,6 +218,18 @@ class MqttConnection(MqttOwnTopics):
             self._release(token)  # type: ignore[arg-type]
             return
         acks[token] = True  # type: ignore[index]
+        self._release_decided(acks)
+
+    def forget(self, token: object) -> None:
+        """A request of QoS 1 or 2 is not carried out: it gets no acknowledgement, and runs when it comes again."""
+        assert isinstance(token, bytes)
+        if token[0] == 0x50:
+            self.session.forget(token[2] << 8 | token[3])  # type: ignore[union-attr]
+        if self._acks:
+            self._acks.pop(token, None)
+            self._release_decided(self._acks)
+
+    def _release_decided(self, acks: dict[bytes, bool]) -> None:
         while acks:
             first = next(iter(acks))
             if not acks[first]:
@@ -233,9 +246,10 @@ class MqttConnection(MqttOwnTopics):
             token = token[:1] + b"\x03" + token[2:] + bytes((reason,))
         elif token[0] == 0x50:
             session: Session = self.session  # type: ignore[assignment]
-            session.decide(token[2] << 8 | token[3])
-            if session.connection is not None and session.connection is not self:
-                session.connection.write(token)
+            is_decided = session.decide(token[2] << 8 | token[3])
+            if session.connection is not self:
+                if is_decided and session.connection is not None:
+                    session.connection.write(token)
                 return
         self._out.append(token)
         if not self._is_dirty:
@@ -254,9 +268,7 @@ class MqttConnection(MqttOwnTopics):
         return self._endpoint.indicate(self.client_id, payload)
 
     def abort(self, reason: int = Reason.UNSPECIFIED) -> None:
-        """Close without acknowledging what is undecided, so that the client sends it again. MQTT 5 gets ``reason``."""
-        if self.session is not None:
-            self.session.forget_undecided(self)
+        """Close without acknowledging what is undecided. MQTT 5 gets ``reason``."""
         self.disconnect(reason)
 
     def pause(self) -> None:

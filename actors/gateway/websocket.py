@@ -69,6 +69,9 @@ class WebSocketTransport:
     def acknowledge(self, token: object) -> None:
         """WebSocket has no acknowledgements."""
 
+    def forget(self, token: object) -> None:
+        """WebSocket has none."""
+
     def answer(self, payload: bytes) -> None:
         """Send an answer. Answers are never dropped: they are bounded by the requests that are read."""
         self.outbox.put(payload)

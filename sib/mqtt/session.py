@@ -112,8 +112,8 @@ class Session:
         """By the filter as it was sent, ``$share/`` included."""
         self.in_flight: dict[int, Message | None] | None = None
         """Sent at QoS 1 or 2 and not finished, by packet id, oldest first. None: PUBREC came, PUBREL was sent."""
-        self.undecided: dict[int, object] | None = None
-        """Packet ids of QoS 2 requests that run, with the connection that brought each."""
+        self.undecided: set[int] | None = None
+        """Packet ids of QoS 2 requests that run; they go on when their connection ends."""
         self.decided: set[int] | None = None
         """Packet ids of QoS 2 requests that have their PUBREC and wait for their PUBREL."""
         self._queue: deque[Message] | None = None
@@ -210,30 +210,32 @@ class Session:
 
     # What came from the client at QoS 2
 
-    def receive(self, packet_id: int, connection: object) -> bool:
+    def receive(self, packet_id: int) -> bool:
         """A PUBLISH of QoS 2 came. False: it came before and must not run again."""
         if (self.undecided and packet_id in self.undecided) or (self.decided and packet_id in self.decided):
             return False
         if self.undecided is None:
-            self.undecided = {}
-        self.undecided[packet_id] = connection
+            self.undecided = set()
+        self.undecided.add(packet_id)
         return True
 
-    def decide(self, packet_id: int) -> None:
-        """The request of this PUBLISH is done: its PUBREC may go."""
-        if self.undecided and packet_id in self.undecided:
-            del self.undecided[packet_id]
-            if self.decided is None:
-                self.decided = set()
-            self.decided.add(packet_id)
+    def decide(self, packet_id: int) -> bool:
+        """The request of this PUBLISH is done: its PUBREC may go. Returns whether it was under way."""
+        if not self.undecided or packet_id not in self.undecided:
+            return False
+        self.undecided.remove(packet_id)
+        if self.decided is None:
+            self.decided = set()
+        self.decided.add(packet_id)
+        return True
 
     def is_decided(self, packet_id: int) -> bool:
         return self.decided is not None and packet_id in self.decided
 
-    def forget_undecided(self, connection: object) -> None:
-        """What this connection brought could not be decided: such a PUBLISH runs again when it comes again."""
+    def forget(self, packet_id: int) -> None:
+        """The request of this PUBLISH could not be decided: it runs when it comes again."""
         if self.undecided:
-            self.undecided = {key: value for key, value in self.undecided.items() if value is not connection}
+            self.undecided.discard(packet_id)
 
     def complete(self, packet_id: int) -> bool:
         """A PUBREL came. Returns whether its packet id was known."""
@@ -241,7 +243,7 @@ class Session:
             self.decided.remove(packet_id)
             return True
         if self.undecided and packet_id in self.undecided:
-            del self.undecided[packet_id]
+            self.undecided.remove(packet_id)
             return True
         return False
 

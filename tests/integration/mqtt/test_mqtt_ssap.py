@@ -139,9 +139,11 @@ async def test_a_qos_2_request_that_was_not_decided_runs_again(serve):
     server = await serve(react=None)
     client = await server.client(clean=False)
     client.publish("", b"x", qos=2, packet_id=9)
-    await server.channel().count(1)
-    server.channel().connection.abort()
+    channel = server.channel()
+    [request] = await channel.count(1)
+    channel.connection.abort()
     assert await client.is_closed()
+    channel.connection.forget(request.token)
     again = await server.client(clean=False)
     again.publish("", b"x", qos=2, packet_id=9, dup=True)
     assert len(await server.channel().count(1)) == 1

@@ -30,6 +30,9 @@ class FakeTransport:
     def acknowledge(self, token):
         self.out.append(("ack", token))
 
+    def forget(self, token):
+        self.out.append(("forget", token))
+
     def answer(self, payload):
         self.out.append(("answer", payload.decode()))
 
@@ -48,7 +51,7 @@ class FakeTransport:
 
     @property
     def kinds(self):
-        return [kind if kind != "ack" else f"ack {what}" for kind, what in self.out]
+        return [kind if kind not in ("ack", "forget") else f"{kind} {what}" for kind, what in self.out]
 
 
 class FakeLease:
@@ -89,6 +92,7 @@ class FakeGateway:
         self.paused = set()
         self.announced = []
         self.notifier = SimpleNamespace(announce=self.announced.append)
+        self.withdrawn = []
         self.closed = []
         self.dirty = []
         self.tasks = []
@@ -111,6 +115,9 @@ class FakeGateway:
 
     def channel_closed(self, channel):
         self.closed.append(channel)
+
+    def withdraw(self, session_key, subscription_id):
+        self.withdrawn.append((session_key, subscription_id))
 
     def cipher_key_of(self, kp):
         return {"Secret": "the key"}.get(kp)
@@ -422,6 +429,7 @@ async def test_undecided_means_no_acknowledgement_and_the_end_of_the_connection(
     gateway.flush()
     assert transport.is_aborted
     assert "ack t1" not in transport.kinds
+    assert "forget t1" in transport.kinds
     assert gateway.closed == [channel]
     channel.receive(insert(2), "t2")
     assert len(gateway.router.inserts) == 2
@@ -509,8 +517,55 @@ async def test_a_closed_connection_lets_its_held_indications_go(gateway, transpo
     channel.closed()
     assert waiting.done()
     await finish(gateway)
-    assert transport.kinds == ["ind"]
+    assert transport.kinds == ["ind", "ack t0"]
     assert gateway.closed == [channel]
+
+
+async def test_what_is_under_way_is_acknowledged_although_its_connection_has_ended(gateway, transport, channel):
+    """A PUBREC goes to the client's next connection: the same PUBLISH that comes again must not wait for ever."""
+    channel.receive(insert(0), "t0")
+    channel.receive(insert(1), "t1")
+    channel.receive(insert(2), "t2")
+    channel.closed()
+    for decide in (lambda slot: slot.stored(ID), lambda slot: slot.refused(StoreUnavailableError("down")),
+                   lambda slot: slot.refused(InvalidInstanceError("bad"))):  # fmt: skip
+        decide(gateway.router.inserts.pop(0))
+    gateway.flush()
+    assert transport.kinds == ["forget t1", "ack t0", "ack t2"]
+    assert not transport.is_aborted
+    assert not channel.pending
+
+
+async def test_of_what_waits_when_a_connection_ends_only_what_nobody_sends_again_is_carried_out(
+    gateway, transport, channel
+):
+    update = {"body": '{"query":"x","data":null}'}
+    channel.receive(frame("UPDATE", 0, **update))
+    for number, kind in enumerate(("UPDATE", "QUERY", "INSERT", "LEAVE"), 1):
+        channel.receive(insert(number) if kind == "INSERT" else frame(kind, number, **update))
+    channel.receive(frame("UPDATE", 5, **update), "t5")
+    await turns(gateway)
+    channel.closed()
+    channel.receive(frame("UPDATE", 6, **update))
+    assert transport.kinds == ["forget t5"]
+    await finish(gateway)
+    await finish(gateway)
+    gateway.router.inserts[0].stored(ID)
+    await turns(gateway)
+    await finish(gateway)
+    assert [request.message_id for request, _, _ in gateway.router.running] == [0, 1, 4]
+    assert transport.kinds == ["forget t5"]
+    assert not channel.pending
+
+
+async def test_a_subscription_whose_client_went_before_its_answer_is_none(gateway, transport, channel):
+    """Nobody knows its id, and what it is about would wait for its answer for ever."""
+    channel.receive(frame("SUBSCRIBE", 0, body='{"query":"","msRefresh":0}'), "t0")
+    await turns(gateway)
+    gateway.router.running[0][1].then = "sub"
+    channel.closed()
+    await finish(gateway)
+    assert (gateway.announced, gateway.withdrawn, transport.kinds) == ([], [("live", "sub")], ["ack t0"])
 
 
 async def test_a_subscription_is_announced_right_behind_its_answer(gateway, transport, channel):

@@ -67,37 +67,38 @@ def test_a_queue_is_bounded_by_bytes_too():
 
 
 def test_a_qos_2_request_runs_once():
-    session, connection = Session("c"), object()
-    assert session.receive(7, connection)
-    assert not session.receive(7, connection)
+    session = Session("c")
+    assert session.receive(7)
+    assert not session.receive(7)
     assert not session.is_decided(7)
-    session.decide(7)
+    assert session.decide(7)
+    assert not session.decide(7)
     assert session.is_decided(7)
-    assert not session.receive(7, connection)
+    assert not session.receive(7)
     assert session.complete(7)
     assert not session.complete(7)
-    assert session.receive(7, connection)
+    assert session.receive(7)
 
 
-def test_what_a_connection_could_not_decide_runs_again():
-    session, old, new = Session("c"), object(), object()
-    session.receive(1, old)
-    session.receive(2, new)
-    session.forget_undecided(old)
-    assert session.receive(1, new)
-    assert not session.receive(2, new)
+def test_what_could_not_be_decided_runs_again():
+    session = Session("c")
+    session.receive(1)
+    session.receive(2)
+    session.forget(1)
+    assert session.receive(1)
+    assert not session.receive(2)
 
 
 def test_a_session_comes_back_from_json():
     session = Session("c", expiry_s=60)
     session.subscriptions = {"a/#": Subscription(2, True, False, 1, 9), "$share/g/b": Subscription(0)}
-    session.receive(5, None)
-    session.receive(6, None)
+    session.receive(5)
+    session.receive(6)
     session.decide(5)
     again = Session.from_state("c", json.loads(json.dumps(session.to_state())), expiry_s=60, packet_id=100)
     assert again.subscriptions == session.subscriptions
     assert again.is_decided(5)
-    assert again.receive(6, None)
+    assert again.receive(6)
     assert again.start(message()) == 101
     assert again.is_persistent
 
