@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from sib.errors import ConfigurationError, NotFoundError
 from sofia2.applyfile import read_apply_file
 from sofia2.applyplan import CheckSetting, Plan, PlannedKp, Source, make_plan
 from sofia2.yamlnodes import FILE_BYTES_MAX, FileProblems, Problem
@@ -106,6 +107,43 @@ def apply_files(
     Raises:
         StoreUnavailableError: the BDC cannot be used; nothing was changed. Wrong files do not raise, see ``problems``.
     """
+    plan, problems, warnings = _plan(bdc, files, check_setting, standard_input, environment)
+    if problems:
+        return Report(problems=_sorted(problems), warnings=_sorted(warnings), dry_run=dry_run)
+    objects = _write(bdc, plan, dry_run=dry_run)
+    waiting = (item.name for item in objects if item.kind == "setting" and item.outcome is not Outcome.UNCHANGED)
+    return Report(
+        objects=tuple(objects),
+        warnings=_sorted(warnings),
+        after_restart=tuple(name for name in waiting if name in plan.cold_settings),
+        dry_run=dry_run,
+        version=bdc.config_version(),
+    )
+
+
+def planned(bdc: Bdc, file: str, section: str, name: str) -> Any:
+    """What applying a file would make of one CEP or script rule. Nothing is written.
+
+    Raises:
+        ConfigurationError: the file is wrong, with every problem. NotFoundError: it does not declare this rule.
+    """
+    plan, problems, _ = _plan(bdc, [file], None, None, os.environ)
+    if problems:
+        raise ConfigurationError("\n".join(map(str, _sorted(problems))))
+    for extension, record in plan.others:
+        if extension.section.name == section and record.name == name:
+            return record
+    raise NotFoundError(f"{_shown(file)} declares no {name!r} among its {section}")
+
+
+def _plan(
+    bdc: Bdc,
+    files: Sequence[str | os.PathLike[str]],
+    check_setting: CheckSetting | None,
+    standard_input: TextIO | None,
+    environment: Mapping[str, str],
+) -> tuple[Plan, list[Problem], list[Problem]]:
+    """What the files want, what is wrong with them, and what they are warned of."""
     sources: list[Source] = []
     problems: list[Problem] = []
     warnings: list[Problem] = []
@@ -124,17 +162,7 @@ def apply_files(
         )
     problems += plan.problems
     warnings += plan.warnings
-    if problems:
-        return Report(problems=_sorted(problems), warnings=_sorted(warnings), dry_run=dry_run)
-    objects = _write(bdc, plan, dry_run=dry_run)
-    waiting = (item.name for item in objects if item.kind == "setting" and item.outcome is not Outcome.UNCHANGED)
-    return Report(
-        objects=tuple(objects),
-        warnings=_sorted(warnings),
-        after_restart=tuple(name for name in waiting if name in plan.cold_settings),
-        dry_run=dry_run,
-        version=bdc.config_version(),
-    )
+    return plan, problems, warnings
 
 
 class _RolledBack(Exception):

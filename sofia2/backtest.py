@@ -92,6 +92,8 @@ class Report:
     alarms: list[Output] = field(default_factory=list)
     seconds: float = 0.0
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    """By rule, the ontology of the first event that it reads."""
 
     def take(self, outputs: Iterable[Output], titles: frozenset[str]) -> None:
         """Keep the alarms of the rules under test."""
@@ -126,7 +128,7 @@ def backtest(history: History, chosen: Sequence[CepRule], since: datetime, until
             batch = []
     report.take(engine.send_batch(batch), titles)
     report.take(engine.advance(_ms(until)), titles)
-    report.dropped = _dropped(engine)
+    report.dropped, report.origins = _dropped(engine), deployment.origins
     report.seconds = time.perf_counter() - began
     return report
 
@@ -278,13 +280,21 @@ def _rows(history: History, ontology: str) -> list[dict[str, Any]]:
 def _documents(
     history: History, deployment: Deployment, since: datetime, until: datetime
 ) -> Iterator[list[tuple[str, int, dict[str, Any]]]]:
-    """The events of one instance after the other, in the order in which they were stored."""
-    definitions = deployment.events
+    """The events of one instance after the other."""
+    for inserted_ms, ontology, document in stored_instances(history, deployment.events, since, until):
+        yield [definition.event(document, inserted_ms) for definition in deployment.events[ontology]]
+
+
+def stored_instances(
+    history: History, ontologies: Iterable[str], since: datetime, until: datetime
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Insertion time in ms, ontology and instance, in the order in which they were stored."""
+    names = list(ontologies)
     while since < until:
         end = min(since + SLICE, until)
-        parts = [_slice(history, ontology, since, end) for ontology in definitions]
+        parts = [_slice(history, ontology, since, end) for ontology in names]
         for inserted_ms, _, ontology, document in heapq.merge(*parts, key=lambda item: item[:3]):
-            yield [definition.event(document, inserted_ms) for definition in definitions[ontology]]
+            yield inserted_ms, ontology, document
         since = end
 
 

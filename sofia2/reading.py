@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from storage.bdtr.reader import split_pipeline
 from storage.open import Store, kind_of, open_bdtr
 
 if TYPE_CHECKING:
+    from sib.ontology import Ontology
     from storage.bdh.query import HistoryQueries
     from storage.bdh.transfer import TransferStore
 
@@ -48,10 +49,15 @@ def type_of(text: str, told: str | None) -> str:
 
 
 class Reader:
-    """The databases of one platform, open for reading as an ADMINISTRADOR may."""
+    """The databases of one platform, open for reading.
 
-    def __init__(self, config: PlatformConfig, bdc: Bdc) -> None:
-        self._config, self._bdc = config, bdc
+    ``authorize`` is told each ontology that a query names and raises AuthorizationError; by default as an ADMINISTRADOR may.
+    """
+
+    def __init__(
+        self, config: PlatformConfig, bdc: Bdc, authorize: Callable[[str], None] = lambda _ontology: None
+    ) -> None:
+        self._config, self._bdc, self._authorize = config, bdc, authorize
         self._catalog = LiveCatalog(bdc)
 
     def run(self, text: str, type_: str, *, ontology: str | None, time_limit_s: float) -> Any:
@@ -86,7 +92,7 @@ class Reader:
         return explain(
             text,
             "NATIVE" if type_ == NATIVE else "SQLLIKE",
-            lookup=self._catalog.ontology,
+            lookup=self._ontology,
             ontology=ontology,
             now=utc_now,
             stores=[self._explain_store],
@@ -94,10 +100,14 @@ class Reader:
 
     def _plan(self, text: str, type_: str, ontology: str | None) -> plans.Plan:
         if type_ == SQL:
-            return plan_sql(text, lookup=self._catalog.ontology, now=utc_now)
+            return plan_sql(text, lookup=self._ontology, now=utc_now)
         plan = plan_native(text, ontology=ontology, now=utc_now)
-        self._catalog.ontology(plan.ontology)
+        self._ontology(plan.ontology)
         return plan
+
+    def _ontology(self, name: str) -> Ontology:
+        self._authorize(name)
+        return self._catalog.ontology(name)
 
     def _run_bdc(self, text: str, time_limit_s: float) -> Any:
         worker = QueryWorker("sofia2 query", self._config)
@@ -115,7 +125,7 @@ class Reader:
 
             files = open_files(self._config.history_url)
             opened.callback(files.close)
-            queries = HistoryQueries(files, self._bdc.history, self._catalog.ontology, store_of)
+            queries = HistoryQueries(files, self._bdc.history, self._ontology, store_of)
             opened.callback(queries.close)
             yield queries
 

@@ -27,6 +27,15 @@ SHOWN = 50
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The rule's name, case-sensitive.")]
 
+Changed = Annotated[
+    str | None,
+    typer.Option(
+        "--file", metavar="FILE", help="An applied file with the rule RULE as it shall be; nothing is applied."
+    ),
+]
+Since = Annotated[str, typer.Option(metavar="WHEN", help="A date and time in UTC, or how long ago, such as '7 days'.")]
+Until = Annotated[str | None, typer.Option(metavar="WHEN", help="The same; default: now.")]
+
 
 @app.command(add_help_option=False, context_settings=_ON_ITS_OWN)
 def check(context: typer.Context) -> int:
@@ -131,10 +140,9 @@ def backtest(
     rule: Annotated[
         str, typer.Argument(metavar="RULE", help="A deployed rule, or a file of rules; - reads the input.")
     ],
-    since: Annotated[
-        str, typer.Option(metavar="WHEN", help="A date and time in UTC, or how long ago, such as '7 days'.")
-    ] = "30 days",
-    until: Annotated[str | None, typer.Option(metavar="WHEN", help="The same; default: now.")] = None,
+    file: Changed = None,
+    since: Since = "30 days",
+    until: Until = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -150,17 +158,19 @@ def backtest(
 ) -> int:
     """Run a rule over the stored instances, real time and history, without actions, and list its alarms."""
     from sofia2 import backtest as testing
+    from sofia2.apply import planned
     from sofia2.bdh import open_history
 
-    now = datetime.now(UTC).replace(tzinfo=None)
-    first, last = _moment(since, now), _moment(until, now) if until else now
-    if first >= last:
-        raise CliError(WRONG_INPUT, "--since lies before --until")
+    first, last = period(since, until)
     tolerance_ms = _duration_ms(tolerance)
     wanted = _labels(labels) if labels is not None else None
     with open_history(config or data, None) as history:
-        is_file = rule == "-" or Path(rule).is_file()
-        chosen = testing.rules_of_text(objects.read_text(rule), "") if is_file else testing.chosen_rules(history, rule)
+        if file is not None:
+            chosen = [planned(history.bdc, file, "cep_rules", rule)]
+        elif rule == "-" or Path(rule).is_file():
+            chosen = testing.rules_of_text(objects.read_text(rule), "")
+        else:
+            chosen = testing.chosen_rules(history, rule)
         report = testing.backtest(history, chosen, first, last)
     score = testing.score(report.alarms, wanted, tolerance_ms) if wanted is not None else None
     value = _value(rule, first, last, report, score)
@@ -196,7 +206,7 @@ def _value(rule: str, since: datetime, until: datetime, report: Report, score: S
 def _lines(value: dict[str, Any]) -> list[str]:
     lines = [f"{value['rule']}: {value['events']} events in {value['seconds']:g} s, {value['count']} alarms"]
     lines += [
-        f"{_printed(alarm['ts'])}  {alarm['stream']}  {json_module.dumps(alarm['data'], default=str)}"
+        f"{printed(alarm['ts'])}  {alarm['stream']}  {json_module.dumps(alarm['data'], default=str)}"
         for alarm in value["alarms"][:SHOWN]
     ]
     if value["count"] > SHOWN:
@@ -207,7 +217,7 @@ def _lines(value: dict[str, Any]) -> list[str]:
             f"precision {_share(value['precision'])} ({value['right']} right, {value['wrong']} wrong), "
             f"recall {_share(value['recall'])} ({value['found']} found, {len(value['missed'])} missed)"
         )
-        lines += [f"missed: {_printed(label['since'])} {label['data'] or ''}" for label in value["missed"][:SHOWN]]
+        lines += [f"missed: {printed(label['since'])} {label['data'] or ''}" for label in value["missed"][:SHOWN]]
     return lines
 
 
@@ -215,9 +225,19 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _printed(ts_ms: int) -> str:
+def printed(ts_ms: int) -> str:
+    """A moment for people."""
     moment = datetime(1970, 1, 1) + timedelta(milliseconds=ts_ms)
     return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+def period(since: str, until: str | None) -> tuple[datetime, datetime]:
+    """The times that options name, UTC without a zone: dates, or how long ago."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    first, last = _moment(since, now), _moment(until, now) if until else now
+    if first >= last:
+        raise CliError(WRONG_INPUT, "--since must lie before --until")
+    return first, last
 
 
 def _moment(text: str, now: datetime) -> datetime:

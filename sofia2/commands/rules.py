@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sofia2.commands import objects
+from sofia2.commands.cep import Changed, Since, Until, period, printed
 from sofia2.commands.options import Config, Data, Json, configuration, folder_of, platform_config, settings_of
 from sofia2.console import DONE, NO, WRONG_INPUT, CliError, output
 
@@ -20,6 +21,7 @@ LOG_LINES = 20
 LOG_LINES_READ = 20_000
 REDRIVE_S = 600.0
 TEST_S = 330.0
+BACKTEST_SHOWN = 50
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The rule's name, case-sensitive.")]
 OptionalName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only those of one rule.")]
@@ -76,6 +78,66 @@ def try_(
         lines.append(f"error: {_error(answer['error'])}")
     output.result(answer, lines)
     return DONE if answer["ok"] else NO
+
+
+@app.command()
+def backtest(
+    name: Name,
+    file: Changed = None,
+    since: Since = "30 days",
+    until: Until = None,
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Run a rule over the stored instances, real time and history, without effects, and list what it would have done."""
+    from sofia2 import rulebacktest as testing
+    from sofia2.apply import planned
+    from sofia2.bdh import open_history
+
+    first, last = period(since, until)
+    with open_history(config or data, None) as history:
+        if file is None:
+            with history.bdc.read() as snapshot:
+                rule = snapshot.rules.get(name)
+            if rule is None:
+                raise objects.missing("rule", name)
+        else:
+            rule = planned(history.bdc, file, "rules", name)
+        report = testing.backtest(history, rule, first, last)
+    value = {
+        "rule": name,
+        "since": f"{first.isoformat(timespec='milliseconds')}Z",
+        "until": f"{last.isoformat(timespec='milliseconds')}Z",
+        "events": report.events,
+        "seconds": round(report.seconds, 3),
+        "count": report.count,
+        "failed": report.failed,
+        "branches": dict(report.branches),
+        "effects": dict(report.effects),
+        "runs": [run.as_dict() for run in report.runs],
+    }
+    output.result(value, _backtest_lines(value))
+    return DONE
+
+
+def _backtest_lines(value: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{value['rule']}: {value['events']} events in {value['seconds']:g} s, {value['count']} runs, "
+        f"{value['failed']} failed"
+    ]
+    for title, counts in (("ended in", value["branches"]), ("would", value["effects"])):
+        if counts:
+            lines.append(f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    told = [run for run in value["runs"] if run["effects"] or run["error"] or run["output"]]
+    for run in told[:BACKTEST_SHOWN]:
+        at = printed(run["ts"])
+        lines += [f"{at}  {_effect(effect)}" for effect in run["effects"]]
+        lines += [f"{at}  output: {line}" for line in run["output"].splitlines()]
+        lines += [f"{at}  error: {_error(run['error'])}"] if run["error"] else []
+    if len(told) > BACKTEST_SHOWN or value["count"] > len(value["runs"]):
+        lines.append(f"… the first {BACKTEST_SHOWN} runs that did something; --json lists {len(value['runs'])}")
+    return lines
 
 
 @app.command()

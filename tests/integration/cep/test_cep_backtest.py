@@ -92,6 +92,14 @@ def test_a_deployed_rule(backtest):
     assert len({alarm["id"] for alarm in found["alarms"]}) == 12
 
 
+def test_a_changed_rule_of_an_applied_file(backtest, tmp_path):
+    file = tmp_path / "platform.yaml"
+    file.write_text('sofia2: 1\ncep_rules: [{name: Calor, from: "LECTURA[LECTURA__TEMP < 40]"}]\n')
+    assert backtest("Calor", "--file", str(file))["count"] == 108
+    assert backtest("Calor")["count"] == 12
+    assert "declares no" in backtest("Otra", "--file", str(file), status=1)
+
+
 def test_ids_are_the_same_each_time(backtest):
     assert backtest("Calor")["alarms"] == backtest("Calor")["alarms"]
 
