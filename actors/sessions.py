@@ -19,12 +19,13 @@ from actors import logs
 from actors.config import PlatformConfig
 from actors.session_changes import SessionChanges, moment, session_of
 from actors.session_news import SessionNews
-from sib.access import Identity, permission_name
+from actors.without_session import WITHOUT_SESSION, WithoutSession
+from sib.access import Identity
 from sib.errors import AuthenticationError, LimitError, SibError
 from sib.limiter import DELAY_S_FIRST, FailureLimiter
 from sib.sessions import Session, Sessions, touch_lag_s
 from storage.bdc.bdc import open_bdc
-from storage.bdc.records import LogRecord, SubscriptionRecord
+from storage.bdc.records import SubscriptionRecord
 
 log = logging.getLogger("sofia2.sessions")
 
@@ -88,6 +89,7 @@ class SessionShard:
         self._checked: dict[tuple[str, str, str], Identity | None] = {}
         self._rights: dict[tuple[str, str], dict[str, int]] = {}
         self._config_version = -1
+        self._without = WithoutSession(self._bdc)
         self._news = SessionNews(config.topology, self._sessions)
         self._counts = {"joins": 0, "join_failures": 0, "join_delays": 0, "leases": 0, "leaves": 0, "expired": 0}
         self._touched: dict[str, float] = {}
@@ -111,7 +113,7 @@ class SessionShard:
         """Answer a batch of requests in order: for each its result, or the :class:`SibError` that it met.
 
         Requests: ``join``, ``leave``, ``lease``, ``renew``, ``subscribe``, ``unsubscribe``, ``touch``, ``configure``, ``report``,
-        ``check``; see the methods. All are idempotent, but that a repeated ``join`` opens another session.
+        ``check``; see the methods and ``WithoutSession``. All are idempotent, but that a repeated ``join`` opens another session.
 
         Raises:
             StoreUnavailableError: The BDC cannot decide; nothing of the batch is known to be stored. Retry it.
@@ -130,7 +132,9 @@ class SessionShard:
         return answers
 
     def _answer(self, batch: SessionChanges, gateway: str, kind: str, arguments: tuple[Any, ...]) -> Any:
-        handler: Callable[..., Any] = getattr(self, f"_{kind}")
+        handler: Callable[..., Any] = (
+            getattr(self._without, kind) if kind in WITHOUT_SESSION else getattr(self, f"_{kind}")
+        )
         try:
             return handler(batch, gateway, *arguments)
         except SibError as error:
@@ -343,53 +347,6 @@ class SessionShard:
                 ended.append(session_key)
         return ended
 
-    def _configure(
-        self, batch: SessionChanges, gateway: str, kp: str, instance: str, token: str, is_ciphered: bool = True
-    ) -> dict[str, Any]:
-        identity = self._by_token(kp, token, is_ciphered)
-        catalog = self._bdc.catalog()
-        return {
-            "lasset": [_asset_entry(row) for row in self._bdc.assets(identity.user) if row.get("kp") in (kp, None, "")],
-            "lontologia": [
-                {
-                    "identificacion": name,
-                    "esquemajson": catalog.ontologies[name].schema_text,
-                    "tipopermiso": permission_name(rights),
-                }
-                for name, rights in sorted(self._bdc.rights(kp, identity.user).items())
-                if name in catalog.ontologies
-            ],
-        }
-
-    def _check(
-        self, batch: SessionChanges, gateway: str, kp: str, token: str, is_ciphered: bool = True
-    ) -> tuple[str, str, str]:
-        """Returns KP, user and credential, as they are checked again later."""
-        identity = self._by_token(kp, token, is_ciphered)
-        return kp, identity.user, identity.credential
-
-    def _by_token(self, kp: str, token: str, is_ciphered: bool) -> Identity:
-        """Who sends a message that needs no session."""
-        identity = self._bdc.identify(kp, token)
-        if identity.cipher_only and not is_ciphered:
-            raise AuthenticationError(f"the KP {kp!r} takes ciphered messages only: encipher them with its key")
-        return identity
-
-    def _report(
-        self,
-        batch: SessionChanges,
-        gateway: str,
-        kind: str,
-        kp: str,
-        instance: str,
-        token: str,
-        fields: dict[str, Any],
-        is_ciphered: bool = True,
-    ) -> None:
-        identity = self._by_token(kp, token, is_ciphered)
-        summary = str(fields.get("message") or fields.get("status") or "")[:200]
-        batch.reports.append(LogRecord(kind, moment(time.time()), summary, identity.user, kp, instance, fields))
-
     # ------------------------------------------------------------------ upkeep
 
     def tick(self) -> None:
@@ -439,17 +396,3 @@ class SessionShard:
 
 def _set_place(session: Session, gateway: str, client: str) -> None:
     session.gateway, session.client = gateway, client
-
-
-def _asset_entry(row: dict[str, Any]) -> dict[str, Any]:
-    """An asset as CONFIG lists it. Source: Sofia2 java-api ssap/body/config/message."""
-    properties = row.get("properties") or {}
-    return {
-        "identificacion": row["identificacion"],
-        "latitud": properties.get("latitud"),
-        "longitud": properties.get("longitud"),
-        "propiedades": properties,
-        "propiedadescfg": {},
-        "isNative": False,
-        "jsonAssets": None,
-    }
