@@ -7,6 +7,7 @@ on either database meanwhile.
 from __future__ import annotations
 
 import itertools
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ def _ask_bdtr(url: str) -> str:
 
 
 def check_history(url: str) -> Health:
-    """Asks the history whether it answers, in bounded time; raises nothing."""
+    """Asks the history whether it answers and takes a file, in bounded time; raises nothing."""
     return _health("BDH", lambda: _ask_history(url))
 
 
@@ -169,7 +170,12 @@ def _ask_history(url: str) -> str:
 
     files = open_files(url)
     try:
-        return f"it answers, {len(files.entries(''))} folders"
+        folders = files.entries("")
+        if folders or not url.startswith("file:"):  # a local folder is made by the first start
+            probe = f".check-{secrets.token_hex(6)}"
+            files.put(probe, f"{probe}.part", memoryview(b"sofia2"))
+            files.delete(probe)
+        return f"it answers, {len(folders)} folders"
     finally:
         files.close()
 

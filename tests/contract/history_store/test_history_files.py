@@ -7,8 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sib.errors import StoreError
 from storage.bdh.adapter import HistoryFileSystem, RangeFile
 from storage.bdh.files import PartExistsError, PartMissingError, open_files
+from storage.copying import check_history
 
 PATH, TMP = "S/fecha=2026-01-01/part-1-2.parquet", "S/_tmp/2026-01-01-part-1-2.parquet"
 
@@ -93,3 +95,16 @@ def test_a_second_root_sees_the_same_files(files, bdh_url):
     other = open_files(bdh_url)
     assert other.read(PATH) == b"x"
     other.close()
+
+
+def test_a_check_writes_and_leaves_nothing(files, monkeypatch):
+    files.put(PATH, TMP, memoryview(b"one"))
+    health = check_history(files.url)
+    assert (health.is_good, health.sentence) == (True, "it answers, 1 folders")
+    assert [entry.name for entry in files.entries("")] == ["S"]
+
+    def refuse(*_):
+        raise StoreError("it is read-only")
+
+    monkeypatch.setattr(type(files), "put", refuse)
+    assert check_history(files.url).is_good is False
