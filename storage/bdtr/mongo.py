@@ -24,7 +24,8 @@ from storage.bdtr import mongo_checks as checks
 from storage.bdtr.model import Change, ChangeKind, IndexSpec
 from storage.bdtr.mongo_catalogue import MongoCatalogue, make
 from storage.bdtr.mongo_client import Client, connect, mongo_errors
-from storage.bdtr.mongo_reader import FORMAT, MongoReader, checked_format
+from storage.bdtr.mongo_notes import FORMAT, checked_format
+from storage.bdtr.mongo_reader import MongoReader
 from storage.bdtr.mongo_session import Documents, Turn
 from storage.bdtr.mongo_transaction import MongoTransaction
 
