@@ -99,6 +99,7 @@ async def test_an_insertion_that_fails_unexpectedly_is_tried_again(platform, mon
     fail_inserting(monkeypatch, times=2)
     await platform.send("In", {"n": 1}, {"n": 2})
     await until_stored(platform, [1, 2])
+    await platform.until(lambda: not platform.shard._delivery.counts["undelivered"])
     assert platform.shard._delivery.counts["inserted"] == 2
     assert platform.shard._delivery.counts["refused"] == 0
 
