@@ -36,7 +36,9 @@ TLS_TIMEOUT_S = 10.0
 TICK_S = 1.0
 """How often the deadlines are looked at."""
 HEADER_BYTES_MAX = 256 * 1024
-"""Request line and headers together (a query stands in the request line); above it 400 and the connection is closed."""
+"""Request line and headers together; above it 400 and the connection is closed."""
+TARGET_BYTES_MAX = 65_535
+"""The target of a request, in which a query stands; the parser of URLs reads no longer one."""
 REFUSED_CONNECTIONS_MAX = 200
 """Connections above the limit that are still told so with 503; more are closed without a word."""
 EXCERPT_BYTES = 4096
@@ -75,6 +77,10 @@ BUSY = plain_response(
     f"retry-after: {RETRY_AFTER_S}",
 )
 TOO_LONG = plain_response("400 Bad Request", f"Request line and headers are longer than {HEADER_BYTES_MAX} bytes.")
+TARGET_TOO_LONG = plain_response(
+    "400 Bad Request",
+    f"The query is longer than a URL of {TARGET_BYTES_MAX} bytes holds: send it over WebSocket or MQTT.",
+)
 NOT_HTTP = plain_response("400 Bad Request", "This is not an HTTP request.")
 
 
@@ -133,6 +139,9 @@ class HttpConnection(HttpToolsProtocol):
         if self.is_refused:
             self.end_with(BUSY)
             raise httptools.HttpParserError("refused")
+        if len(self.url) > TARGET_BYTES_MAX:
+            self.end_with(TARGET_TOO_LONG)
+            raise httptools.HttpParserError("too long")
         self.is_in_headers = False
         self.deadline = self.loop.time() + BODY_TIMEOUT_S
         super().on_headers_complete()

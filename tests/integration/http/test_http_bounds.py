@@ -72,6 +72,16 @@ async def test_endless_headers_are_refused(connect: Any) -> None:
         await send_endlessly()
 
 
+@pytest.mark.parametrize(("size", "status"), [(65_535, 200), (65_536, 400)])
+async def test_a_query_that_no_url_holds_is_told_so(connect: Any, size: int, status: int) -> None:
+    connection = await connect()
+    target = REST.encode() + b"?$query="
+    target += b"x" * (size - len(target))
+    await connection.send(b"GET %b HTTP/1.1\r\nConnection: close\r\n\r\n" % target)
+    answer = await connection.read_answer()
+    assert (answer[0], b"longer than a URL of 65535" in answer[2]) == (status, status == 400)
+
+
 @pytest.mark.parametrize(
     "garbage", [b"\x00\x01\x02\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"HELLO\r\n\r\n"]
 )
