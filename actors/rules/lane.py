@@ -56,7 +56,10 @@ class Lane:
         self._pool, self._tools, self._journal, self._quota = pool, tools, journal, quota
         self._breaker = Breaker()
         self._ready: deque[Item] = deque()
-        self._at_work: list[Item] = []
+        self._at_work: dict[Item, None] = {}
+        """Taken and not decided, in order."""
+        self._at_once = 1
+        self._settling: asyncio.Task[None] | None = None
         self._blocked: dict[str, deque[Item]] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._wake = asyncio.Event()
@@ -96,7 +99,7 @@ class Lane:
         self._work.cancel()
         await asyncio.wait([self._work])
         await self._script.close()
-        for items in (self._at_work, self._ready, *self._blocked.values()):
+        for items in (tuple(self._at_work), self._ready, *self._blocked.values()):
             for item in items:
                 if not item.is_over:
                     item.is_over = True
@@ -132,24 +135,30 @@ class Lane:
             if self._next is not self.rule:
                 await self._script.close()
                 self._take_over(self._next)
-            items = self._at_work = [] if self._is_closed else self._take()
+            items = await self._take()
             if not items:
-                self._wake.clear()
+                if not self._ready:
+                    self._wake.clear()
                 continue
-            self._used_at = self._loop.time()
             try:
                 await self._run(items)
             except Exception as error:
                 log.exception("a batch of the rule %s failed", self.rule.name)
-                for item in (item for item in items if not item.is_over):
+                for item in tuple(self._at_work):
                     await self._try_later(item, Failure("platform", type(error).__name__, "our own fault; see the log"))
 
-    def _take(self) -> list[Item]:
+    async def _take(self) -> list[Item]:
+        """What is to be run next. Not while effects are carried out: what they make wait must wait in its order."""
         items: list[Item] = []
-        while self._ready and len(items) < BATCH_MAX:
+        if self._is_closed or self._next is not self.rule:
+            return items
+        while self._ready and len(items) < self._at_once:
             item = self._ready.popleft()
             if not self._defer(item):
-                items.append(item)
+                self._at_work[item] = None
+                if not await self._refused(item):
+                    items.append(item)
+        self._used_at = self._loop.time()
         return items
 
     def _defer(self, item: Item) -> bool:
@@ -157,21 +166,55 @@ class Lane:
         behind = self._blocked.get(item.trigger.lane)
         if behind is None or behind[0] is item:
             return False
-        behind.append(item)
+        self._wait_behind(behind, item)
         return True
 
+    def _wait_behind(self, behind: deque[Item], item: Item) -> None:
+        behind.append(item)
+        self._at_work.pop(item, None)
+
     async def _run(self, items: list[Item]) -> None:
-        waiting = deque([item for item in items if not await self._refused(item)])
-        while waiting:
-            try:
-                results = await self._script.run([item.trigger for item in waiting])
-            except SibError as error:  # no sandbox now: it is not the script's fault
-                for item in waiting:
-                    await self._try_when_possible(item, error)
+        """Run these and what follows them."""
+        self._settling = None
+        try:
+            await self._run_ahead(items)
+        except BaseException:
+            if self._settling is not None:
+                self._settling.cancel()
+            raise
+
+    async def _run_ahead(self, items: list[Item]) -> None:
+        """While effects are carried out, the next runs are made already, as long as they do not read.
+
+        What is taken and what is made to wait is decided between two batches, never beside one, and so in order.
+        """
+        while items:
+            results = await self._results(items, may_read=self._settling is None)
+            if self._settling is not None:
+                await self._settling
+            if isinstance(results, SibError):  # no sandbox now: it is not the script's fault
+                for item in items:
+                    if not self._defer(item):
+                        await self._try_when_possible(item, results)
                 return
-            batch = [(waiting.popleft(), result) for result in results]
-            await self._settle(batch)
-            waiting = deque(item for item in waiting if not self._defer(item))
+            batch = [entry for entry in zip(items, results, strict=False) if not self._defer(entry[0])]
+            rest = [item for item in items[len(results) :] if not self._defer(item)]
+            items = rest or await self._take()
+            if items and not rest and any(result.effects for _, result in batch):
+                self._settling = self._loop.create_task(self._settle(batch))
+            else:
+                self._settling = None
+                await self._settle(batch)
+                items = [item for item in items if not self._defer(item)]
+
+    async def _results(self, items: list[Item], *, may_read: bool) -> list[Result] | SibError:
+        """Of the first ones: twice as many are tried at once as went well the last time, so that little is sent in vain."""
+        try:
+            results = await self._script.run([item.trigger for item in items[: self._at_once]], may_read=may_read)
+        except SibError as error:
+            return error
+        self._at_once = min(BATCH_MAX, max(1, 2 * len(results)))
+        return results
 
     async def _refused(self, item: Item) -> bool:
         """Whether it is not to be run at all."""
@@ -283,8 +326,9 @@ class Lane:
         key = item.trigger.lane
         behind = self._blocked.get(key)
         if behind is not None and behind[0] is not item:
-            behind.append(item)  # another of its instance waits already
+            self._wait_behind(behind, item)  # another of its instance waits already
             return
+        self._at_work.pop(item, None)
         if behind is None:
             self._blocked[key] = deque([item])
         self._timers = {timer for timer in self._timers if timer.when() > self._loop.time()}
@@ -325,6 +369,7 @@ class Lane:
             self._ready.extendleft(reversed(behind))
             self._wake.set()
         item.is_over = True
+        self._at_work.pop(item, None)
         item.done(is_ok)
 
 

@@ -5,6 +5,7 @@ Nothing that a script does has an effect here: what it asks for comes back with 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,20 +70,28 @@ class Result(NamedTuple):
 
 
 class Script:
-    """The process of one rule; started when it is needed, ended by ``close``. One batch at a time."""
+    """The process of one rule; started when it is needed, ended by ``close``. One batch at a time: others wait for it."""
 
     def __init__(self, rule: Rule, pool: WarmPool, calls: Calls) -> None:
         self._rule, self._pool, self._calls = rule, pool, calls
         self._child: Child | None = None
         self._tail = b""
+        self._turn = asyncio.Lock()
         self.starts = 0
 
-    async def run(self, triggers: Sequence[Trigger]) -> list[Result]:
+    async def run(self, triggers: Sequence[Trigger], *, may_read: bool = True) -> list[Result]:
         """Results for the first triggers, at least one; call again with the rest.
+
+        ``may_read``: False while effects of runs before these are being carried out, which a script that reads must see. Then
+        the results end before the first run that wants to read or goes wrong altogether, and there may be none.
 
         Raises:
             SibError: the platform could not run it; it says nothing about the script.
         """
+        async with self._turn:
+            return await self._run(triggers, may_read)
+
+    async def _run(self, triggers: Sequence[Trigger], may_read: bool) -> list[Result]:
         events: list[dict[str, Any]] = []
         size = 0
         for trigger in triggers[:BATCH_MAX]:
@@ -94,10 +103,12 @@ class Script:
         if _size(events[0]) > FRAME_BYTES_MAX - 4096:
             message = f"what triggered it is larger than {FRAME_BYTES_MAX} bytes"
             return [Result("if", 0.0, failure=Failure("if", "LimitError", message))]
-        if len(events) > 1:
+        if len(events) > 1 or not may_read:
             try:
-                return await self._ask(events)
+                return await self._ask(events, may_read)
             except (SandboxTimeoutError, ProgramEndedError, ProgramError):
+                if not may_read:
+                    return []
                 events = events[:1]  # which one it was nobody knows: each alone
         return [await self._run_alone(events[0])]
 
@@ -118,7 +129,8 @@ class Script:
 
     async def handle(self, trigger: Trigger, failure: Failure) -> Result:
         """Let the block ERROR deal with a failure that came after the script."""
-        return await self._handle(event_of(trigger), failure, "")
+        async with self._turn:
+            return await self._handle(event_of(trigger), failure, "")
 
     async def _handle(self, event: dict[str, Any], failure: Failure, output: str) -> Result:
         unhandled = Result(failure.block, self._rule.timeout_s * 1000, output=output, failure=failure)
@@ -130,15 +142,15 @@ class Script:
             return unhandled
         return Result("error", result.duration_ms, result.effects, output + result.output, failure, result.is_handled)
 
-    async def _ask(self, events: list[dict[str, Any]]) -> list[Result]:
+    async def _ask(self, events: list[dict[str, Any]], may_read: bool = True) -> list[Result]:
         child = await self._ready()
-        payload = {"events": events, "is_alone": len(events) == 1}
+        payload = {"events": events, "is_alone": len(events) == 1, "may_read": may_read}
         try:
             answers = await child.call("run", payload, timeout_s=self._rule.timeout_s + GRACE_S)
         except (SandboxTimeoutError, ProgramEndedError):
             await self.close()
             raise
-        if not isinstance(answers, list) or not 0 < len(answers) <= len(events):
+        if not isinstance(answers, list) or not may_read <= len(answers) <= len(events):
             await self.close()
             raise ProgramError("the sandbox gave no results")
         return [self._read(answer) for answer in answers]

@@ -310,7 +310,7 @@ def run(message):
     """Carry out a batch; it may end early, with results for the first ones."""
     began, results, size = time.monotonic(), [], 0
     OUT.is_direct = message["is_alone"]
-    PENDING.update(effects=False, is_cut=False)
+    PENDING.update(effects=not message["may_read"], is_cut=False)
     for event in message["events"]:
         result = run_one(event)
         if PENDING["is_cut"]:
