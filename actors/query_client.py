@@ -31,6 +31,12 @@ PATIENCE_FACTOR = 2
 RETRY_S = 0.05
 
 
+class NoAnswerError(QueryTimeoutError):
+    """No worker answered in time, neither with a result nor that it has stopped: it is overloaded, or it hangs."""
+
+    status, is_retryable = 503, True
+
+
 class QueryClient:
     """Runs queries, one call each, because a slow query must not hold back the others of its batch."""
 
@@ -59,19 +65,21 @@ class QueryClient:
         Raises:
             TooManyQueriesError: as many wait already as may, of all or of this user, or it had no turn in ``PATIENCE_FACTOR``
                 time limits.
+            NoAnswerError: it had its turn, but in that time no worker answered.
             SibError: what the query met.
         """
         *others, time_limit_s = arguments
         patience_s = time_limit_s * PATIENCE_FACTOR
         try:
-            return await self._short.run(patience_s, method, *others, min(time_limit_s, SHORT_S))
-        except QueryTimeoutError:
-            if time_limit_s <= SHORT_S:
+            return await self._short.run(_now_s() + patience_s, method, *others, min(time_limit_s, SHORT_S))
+        except QueryTimeoutError as error:
+            if time_limit_s <= SHORT_S or isinstance(error, NoAnswerError):
                 raise
+        until_s = _now_s() + patience_s
         own = self._users.setdefault(user, self._of_user())
         try:
-            async with own.one(patience_s, f" of the user {user}" if user else " of the platform"):
-                return await self._long.run(patience_s, method, *arguments)
+            async with own.one(until_s, f" of the user {user}" if user else " of the platform"):
+                return await self._long.run(until_s, method, *arguments)
         finally:
             if not own.taken:
                 self._users.pop(user, None)
@@ -86,18 +94,23 @@ class _Places:
         self.taken = 0
 
     @asynccontextmanager
-    async def one(self, patience_s: float, of_whom: str = "") -> AsyncIterator[None]:
-        """Wait for a place; the wait and the work together may last ``patience_s``."""
+    async def one(self, until_s: float, of_whom: str = "") -> AsyncIterator[None]:
+        """Wait for a place, at most until then."""
         if self.taken >= self._taken_max:
             raise TooManyQueriesError(
                 f"as many queries{of_whom} run ({self._at_once_max}) and wait as may: ask again later"
             )
         self.taken += 1
         try:
-            async with asyncio.timeout(patience_s), self._running:
+            try:
+                async with asyncio.timeout_at(until_s):
+                    await self._running.acquire()
+            except TimeoutError:
+                raise TooManyQueriesError("the query had no turn in its time: ask again later") from None
+            try:
                 yield
-        except TimeoutError:
-            raise TooManyQueriesError(f"the query had no turn for {patience_s:g} s: ask again later") from None
+            finally:
+                self._running.release()
         finally:
             self.taken -= 1
 
@@ -109,19 +122,27 @@ class _Lane:
         self._workers = itertools.cycle([Ref(name) for name in workers])
         self._places, self._give_up_s = places, give_up_s
 
-    async def run(self, patience_s: float, method: str, *arguments: Any) -> Any:
-        async with self._places.one(patience_s):
-            return await self._call(method, *arguments)
+    async def run(self, until_s: float, method: str, *arguments: Any) -> Any:
+        async with self._places.one(until_s):
+            try:
+                async with asyncio.timeout_at(until_s):
+                    return await self._call(method, *arguments)
+            except TimeoutError:
+                raise NoAnswerError("the query was at work, but no answer came in its time: ask again later") from None
 
     async def _call(self, method: str, *arguments: Any) -> Any:
-        began = asyncio.get_running_loop().time()
+        began = _now_s()
         while True:
             try:
                 return await next(self._workers).call(method, *arguments)
             except ActorGoneError:
-                if asyncio.get_running_loop().time() - began > self._give_up_s:
+                if _now_s() - began > self._give_up_s:
                     raise
                 await asyncio.sleep(RETRY_S)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _left(places: int) -> int:

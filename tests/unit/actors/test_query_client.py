@@ -6,7 +6,7 @@ import pytest
 
 from actors import query_client as module
 from actors.config import Limits, PlatformConfig, Topology
-from actors.query_client import LONG_AT_ONCE_MAX, SHORT_S, QueryClient
+from actors.query_client import LONG_AT_ONCE_MAX, SHORT_S, NoAnswerError, QueryClient
 from actors.runtime import ActorGoneError
 from sib.errors import QueryTimeoutError, TooManyQueriesError
 
@@ -138,6 +138,12 @@ async def test_a_wait_for_a_turn_has_an_end(workers, query):
         await queries.run("run", query, SHORT_S * 1.1)
     workers.long_done.set()
     first.cancel()
+
+
+async def test_a_worker_that_does_not_answer_is_not_waited_for_and_not_called_a_wait_for_a_turn(workers):
+    with pytest.raises(NoAnswerError, match="no answer"):
+        await client().run("run", "hung", SHORT_S * 1.1)
+    assert len(workers.calls) == 1, "what hangs among the short ones is not asked among the long ones, too"
 
 
 async def test_a_query_whose_worker_dies_is_asked_again(workers):
