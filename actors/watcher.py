@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,21 @@ class Watcher:
     async def is_watching(self) -> None:
         """Wait until every partition knows what is watched."""
         await asyncio.gather(*(self._beat(partition) for partition in self._topology.partitions))
+
+    async def known(self, positions: Mapping[str, int]) -> dict[str, int]:
+        """Positions that somebody has kept, as far as the partitions have got there.
+
+        One beyond a partition's last change is of another BDTR, before this one took its place: it would hide what comes here.
+        """
+        found = {}
+        for partition in self._topology.partitions:
+            position = positions.get(partition, 0)
+            last = (await Ref(partition).call("stats"))["seq"] if position else 0
+            if position > last:
+                log.warning("%s is another database than the one whose change %d was kept", partition, position)
+            elif position:
+                found[partition] = position
+        return found
 
     @property
     def is_caught_up(self) -> bool:

@@ -102,7 +102,9 @@ class CepShard:
         while True:
             try:
                 kept = await asyncio.to_thread(self._bdc.cep.load, self._name)
-                self._positions, snapshot = (kept[0], _unpacked(kept[1])) if kept is not None else ({}, None)
+                self._positions, snapshot = {}, None
+                if kept is not None:
+                    self._positions, snapshot = await self._feed.known(kept[0]), _unpacked(kept[1])
                 self._deployment = None
                 await self._take_over(snapshot)
                 return snapshot
