@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["dataset", "sql", "table"]
 
+Moment = datetime | date | str
+"""UTC; of a date its beginning, of a text what ISO 8601 says."""
 TIME_LIMIT_S = 3600.0
 """How long one table, or one task of a dataset, may read."""
 
@@ -49,8 +51,8 @@ TIME_LIMIT_S = 3600.0
 def table(
     ontology: str,
     *,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     where: str | None = None,
     columns: Sequence[str] | None = None,
     data: str | os.PathLike[str] | None = None,
@@ -60,7 +62,7 @@ def table(
 
     Args:
         ontology: its name.
-        since: the first moment of ``contextData.timestamp``, UTC.
+        since: the first moment of ``contextData.timestamp``, UTC; a date, or its text (ISO 8601), will do.
         until: the moment before which they end, UTC.
         where: a condition in SQL, as after WHERE: ``Sensor.measure > 30 and contextData.kp = 'KP1'``.
         columns: names of columns or dotted paths; by default ``_id`` (text), ``contextData``, the ontology's root or its
@@ -69,7 +71,7 @@ def table(
         user: whose rights; by default ``SOFIA2_USER``. The password is in ``SOFIA2_PASSWORD``.
 
     Raises:
-        ConfigurationError: there is no platform there.
+        ConfigurationError: there is no platform there, or a text is no date.
         AuthenticationError, AuthorizationError: the user may not read this ontology.
         OntologyNotFoundError, UnknownFieldError, SqlSyntaxError: what is asked for does not exist.
         StoreUnavailableError: a database or file system does not answer.
@@ -85,8 +87,8 @@ def table(
 def dataset(
     ontology: str,
     *,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     where: str | None = None,
     columns: Sequence[str] | None = None,
     data: str | os.PathLike[str] | None = None,
@@ -238,10 +240,18 @@ def _config(settings: Settings) -> PlatformConfig:
     return config if config.bdh_url else replace(config, bdh_url=settings.url("bdh"))
 
 
-def _times(since: datetime | None, until: datetime | None) -> Intervals:
+def _times(since: Moment | None, until: Moment | None) -> Intervals:
     needed = EVER if since is None else from_moment(_utc(since))
     return needed if until is None else both(needed, before_moment(_utc(until)))
 
 
-def _utc(moment: datetime) -> datetime:
+def _utc(moment: Moment) -> datetime:
+    if isinstance(moment, str):
+        text = moment
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise ConfigurationError(f"{text[:40]!r} is no date such as 2026-01-31 or 2026-01-31T12:00.") from None
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

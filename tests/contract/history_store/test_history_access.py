@@ -206,6 +206,10 @@ def test_other_days_are_never_opened(place):
         range(25, 50)
     )
     assert place.table(since=DAY + timedelta(days=10)).num_rows == 0
+    for moment in (since.date(), since.date().isoformat(), since.isoformat()):
+        assert measures(place.table(since=moment, until=since + timedelta(hours=1))) == list(range(25, 50))
+    with pytest.raises(ConfigurationError, match="yesterday"):
+        place.table(since="yesterday")
     assert place.sql("select max(measure) as m from S where fecha = '2026-01-02'").to_pylist() == [{"m": 49.0}]
 
 
