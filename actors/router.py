@@ -134,8 +134,8 @@ class Router(Operations):
         if not key:
             raise AuthenticationError("the request has no session key: JOIN first")
         lease, now_s = core.leases.get(key), time.time()
-        if lease is None or lease.is_expired(now_s):
-            client = (origin.channel.client_id if origin.channel is not None else None) or ""
+        if lease is None or lease.is_expired(now_s) or (origin.channel is not None and not lease.is_here):
+            client = None if origin.channel is None else origin.channel.client_id or ""
             lease = core.hold(await core.sessions.request(key, "lease", key, client), origin.channel)
         if lease.is_cipher_only and not origin.is_ciphered:
             raise AuthenticationError(f"the KP {lease.kp!r} takes ciphered messages only: encipher them with its key")

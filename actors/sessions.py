@@ -245,13 +245,15 @@ class SessionShard:
         batch.undo.append(lambda: self._sessions.remove(session_key))
         return session
 
-    def _lease(self, batch: SessionChanges, gateway: str, session_key: str, client: str) -> Lease:
+    def _lease(self, batch: SessionChanges, gateway: str, session_key: str, client: str | None) -> Lease:
+        """``client``: None for a request that came over no connection: the session goes on speaking where it did."""
         now_s = time.time()
         self._counts["leases"] += 1
         session = self._sessions.find(session_key, now_s)
         identity = self._known(batch, session)
         session.used_at_s = now_s
-        self._move(batch, session, gateway, client)
+        if client is not None:
+            self._move(batch, session, gateway, client)
         return self._grant(batch, gateway, session, identity)
 
     def _renew(self, batch: SessionChanges, gateway: str, session_key: str) -> Lease:

@@ -46,8 +46,8 @@ class HeldLease:
     """A lease in use: what the session may do, where it last spoke, and its prepared answers."""
 
     __slots__ = (
-        "channel", "cipher_key", "context", "dialect", "expiry_s", "insertable", "is_administrator", "is_cipher_only", "key",
-        "kp", "rights", "templates", "used_at_s", "user",
+        "channel", "cipher_key", "context", "dialect", "expiry_s", "insertable", "is_administrator", "is_cipher_only", "is_here",
+        "key", "kp", "rights", "templates", "used_at_s", "user",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, active: Mapping[str, Any], now_s: float) -> None:
@@ -64,6 +64,8 @@ class HeldLease:
         self.context = lease.context
         self.expiry_s = lease.expiry_s
         self.channel: Channel | None = None
+        self.is_here = True
+        """Whether the session speaks over a connection of this gateway; False: it came over REST only."""
         self.templates: dict[tuple[str | None, Dialect], tuple[bytes, bytes]] = {}
         self.used_at_s = now_s
 
@@ -182,15 +184,21 @@ class GatewayCore(OperationsCore):
     # ------------------------------------------------------------------ for the router
 
     def hold(self, lease: Lease, channel: Channel | None) -> HeldLease:
-        """Keep a lease and take over the session's subscriptions. The session speaks on ``channel``, unless that has ended."""
+        """Keep a lease and take over the session's subscriptions.
+
+        The session speaks on ``channel``, unless that has ended; with None (REST) it goes on speaking where it did.
+        """
         held = HeldLease(lease, self.catalog.ontologies, time.time())
         known = self.leases.get(lease.key)
-        has_ended = channel is not None and not channel.is_open
-        held.channel = known.channel if has_ended and known is not None else channel
+        is_speaking = channel is not None and channel.is_open
+        held.channel = channel if is_speaking or known is None else known.channel
+        held.is_here = channel is not None or (known is not None and known.is_here)
+        if not held.is_here:
+            held.insertable = frozenset()  # its next request over a connection asks first
         if len(self.leases) >= LEASES_MAX:
             self._forget_oldest()
         self.leases[lease.key] = held
-        for record in lease.subscriptions:
+        for record in lease.subscriptions if held.is_here else [each for each in lease.subscriptions if each.endpoint]:
             client = (channel.client_id if channel is not None else None) or ""
             self.notifier.add(self.local_subscription(record, lease.cipher_key, client=client))
         return held

@@ -271,6 +271,29 @@ async def test_a_rest_session_that_also_speaks_over_mqtt_keeps_its_callbacks(res
     assert (await callbacks.next())["sessionKey"] == key
 
 
+async def test_a_rest_request_leaves_the_indications_of_its_session_where_they_are(rest, mqtt, websocket, tools):
+    """The Android client has one session for both. Only a connection can take INDICATIONs over."""
+    device = await mqtt()
+    id_ = await device.subscribe("{Sensor.assetId:'stays'}", ms_refresh=0)
+
+    async def insert_over_rest(number):
+        data = json.dumps(tools.sensor(number, "stays"))
+        answer = await rest.post({"sessionKey": device.key, "ontology": ONTOLOGY, "data": data})
+        assert answer.status_code == 200, answer.text
+
+    for number in range(2):
+        await insert_over_rest(number)
+        assert (await device.indication())["messageId"] == id_
+    other = await websocket(join=False)
+    other.key = device.key
+    assert (await other.insert(tools.sensor(2, "stays"))).ok
+    assert (await other.indication())["messageId"] == id_
+    await insert_over_rest(3)
+    assert (await other.indication())["messageId"] == id_
+    assert (await device.insert(tools.sensor(4, "stays"))).ok
+    assert (await device.indication())["messageId"] == id_
+
+
 async def test_the_token_list(sib, rest):
     base = sib.endpoints["http"] + "/console/api/rest/kps/{}/tokens"
 

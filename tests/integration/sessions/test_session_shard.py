@@ -172,6 +172,13 @@ def test_a_move_that_could_not_be_stored_is_told_when_it_is(shard, told, monkeyp
     assert told.calls == [("mqtt-0", "moved", [key]), ("partition-0", "move_sessions", {key: "http-0"})]
 
 
+def test_a_request_over_no_connection_moves_no_session(shard, told):
+    key = join(shard).key
+    ask(shard, "subscribe", subscription(key), "dev")
+    assert ask(shard, "lease", key, None, gateway="http-0").key == key
+    assert told.calls == []
+
+
 def test_a_join_that_could_not_be_stored_leaves_no_session(shard, monkeypatch):
     fail_once(monkeypatch, SessionStore, "save")
     with pytest.raises(StoreUnavailableError):
