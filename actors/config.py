@@ -40,6 +40,12 @@ class Topology:
     def partition_of(self, ontology: str) -> str:
         return place(ontology, self.partitions)
 
+    def home_of(self, gateway: str, session_gateway: str) -> str:
+        """Where a subscription is: where its session speaks, or at the HTTP gateway that it names (the first, if that is gone)."""
+        if not gateway:
+            return session_gateway
+        return gateway if gateway in self.gateways else next(iter(self.http_gateways + self.serve_gateways), gateway)
+
     def shard_of(self, session_key: str) -> str:
         return place(session_key, self.session_shards)
 

@@ -101,6 +101,8 @@ class Subscriber(NamedTuple):
     condition: dict[str, Any]
     gateway: str
     is_one: bool
+    is_callback: bool = False
+    """It stays where it is, wherever its session speaks."""
 
 
 class Changed(NamedTuple):
@@ -178,7 +180,7 @@ class Feed:
     def move(self, session_key: str, gateway: str) -> None:
         """The session speaks through another gateway now: its indications follow."""
         for id_, subscriber in self._subscribers.items():
-            if subscriber.session_key == session_key:
+            if subscriber.session_key == session_key and not subscriber.is_callback:
                 self._subscribers[id_] = subscriber._replace(gateway=gateway)
 
     def consumer(self, gateway: str, epoch: str) -> Consumer:
@@ -302,4 +304,5 @@ def subscriber_of(record: SubscriptionRecord, gateway: str) -> Subscriber:
         json_util.loads(record.filter_text, json_options=_NAIVE),
         gateway,
         record.dialect == Dialect.ONE,
+        bool(record.gateway),
     )

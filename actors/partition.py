@@ -84,7 +84,8 @@ class OntologyPartition:
             gateway = gateways.get(record.session_key)
             if gateway is not None and self._config.topology.partition_of(record.ontology) == self._name:
                 try:
-                    self._feed.subscribe(subscriber_of(record, gateway))
+                    home = self._config.topology.home_of(record.gateway, gateway)
+                    self._feed.subscribe(subscriber_of(record, home))
                 except SibError as error:  # of an older version's making: it must not keep the partition from starting
                     log.error("the subscription %s cannot be matched: %s", record.subscription_id, error.message)
 

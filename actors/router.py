@@ -172,11 +172,12 @@ class Router(Operations):
             subscribe.params,
             is_ciphered,
             origin.endpoint or "",
+            core.name if origin.endpoint is not None else "",
         )
         # Known here before the partition knows it, but not announced: an early INDICATION waits for the answer.
-        client = (origin.channel.client_id if origin.channel is not None else None) or ""
+        client = None if origin.channel is None else origin.channel.client_id or ""
         core.notifier.add(
-            core.local_subscription(record, lease.cipher_key, client=client, is_announced=origin.slot is None)
+            core.local_subscription(record, lease.cipher_key, client=client or "", is_announced=origin.slot is None)
         )
         try:
             await core.sessions.request(lease.key, "subscribe", record, client)

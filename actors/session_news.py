@@ -41,7 +41,8 @@ class SessionNews:
 
     def ended(self, session: Session) -> None:
         """A session has ended, and its subscriptions with it."""
-        for gateway in self._leased.pop(session.key, set()) | {session.gateway}:
+        callbacks = {self._home_of(record) for record in session.subscriptions.values() if record.gateway}
+        for gateway in self._leased.pop(session.key, set()) | callbacks | {session.gateway}:
             if gateway in self._topology.gateways:
                 Ref(gateway).tell("forget", [session.key])
         self.unsubscribed(session.subscriptions.values())
@@ -50,11 +51,16 @@ class SessionNews:
         """Subscriptions have ended."""
         ids_by_partition: dict[str, list[str]] = {}
         for record in records:
+            if record.gateway and self._home_of(record) in self._topology.gateways:
+                Ref(self._home_of(record)).tell("end_subscription", record.subscription_id)
             partition = self._topology.partition_of(record.ontology)
             ids_by_partition.setdefault(partition, []).append(record.subscription_id)
         for partition, ids in ids_by_partition.items():
             Ref(partition).tell("unsubscribe", ids)
             self._ended_subscriptions.setdefault(partition, set()).update(ids)
+
+    def _home_of(self, record: SubscriptionRecord) -> str:
+        return self._topology.home_of(record.gateway, "")
 
     def moved(self, session: Session, previous: str) -> None:
         """A session speaks through another gateway than before: its INDICATIONs go there."""

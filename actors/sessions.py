@@ -262,10 +262,7 @@ class SessionShard:
         return self._grant(batch, gateway, session, self._known(batch, session))
 
     def _move(self, batch: SessionChanges, session: Session, gateway: str, client: str) -> None:
-        """The session speaks through this gateway as this client. Callbacks stay where HTTP is."""
-        is_callback = any(record.endpoint for record in session.subscriptions.values())
-        if is_callback and gateway not in self._config.topology.http_gateways:
-            return
+        """The session speaks through this gateway as this client. Its callbacks stay where they are."""
         if (session.gateway, session.client) != (gateway, client):
             batch.saved.append(session)
             batch.moved.append((session, session.gateway))
@@ -317,14 +314,15 @@ class SessionShard:
         batch.ended.append(session)
         batch.undo.append(lambda: self._sessions.add(session))
 
-    def _subscribe(self, batch: SessionChanges, gateway: str, record: SubscriptionRecord, client: str) -> None:
+    def _subscribe(self, batch: SessionChanges, gateway: str, record: SubscriptionRecord, client: str | None) -> None:
         session = self._sessions.find(record.session_key, time.time())
         maximum = self._config.limits.subscriptions_per_session_max
         if len(session.subscriptions) >= maximum and record.subscription_id not in session.subscriptions:
             raise LimitError(f"a session may have {maximum} subscriptions: UNSUBSCRIBE some, or use another session")
-        # From now on it matters where the session speaks: other gateways have to ask before they serve it.
-        self._move(batch, session, gateway, client)
-        self._news.leased_alone(session.key, gateway)
+        if client is not None:
+            # From now on it matters where the session speaks: other gateways have to ask before they serve it.
+            self._move(batch, session, gateway, client)
+            self._news.leased_alone(session.key, gateway)
         session.subscriptions[record.subscription_id] = record
         batch.subscribed.append(record)
         batch.undo.append(lambda: session.subscriptions.pop(record.subscription_id, None))

@@ -198,9 +198,10 @@ class GatewayCore(OperationsCore):
         if len(self.leases) >= LEASES_MAX:
             self._forget_oldest()
         self.leases[lease.key] = held
-        for record in lease.subscriptions if held.is_here else [each for each in lease.subscriptions if each.endpoint]:
-            client = (channel.client_id if channel is not None else None) or ""
-            self.notifier.add(self.local_subscription(record, lease.cipher_key, client=client))
+        client = (channel.client_id if channel is not None else None) or ""
+        for record in lease.subscriptions if held.is_here else ():
+            if not record.gateway:
+                self.notifier.add(self.local_subscription(record, lease.cipher_key, client=client))
         return held
 
     def _forget_oldest(self) -> None:
@@ -361,8 +362,7 @@ class GatewayCore(OperationsCore):
         """These sessions speak through another gateway now."""
         for session_key in session_keys:
             self.leases.pop(session_key, None)
-            for subscription in self.notifier.leave_session(session_key):
-                self._stop_callback(subscription.id)
+            self.notifier.leave_session(session_key)
 
     async def reload(self) -> int:
         """Take over the newest configuration; every session is asked again at its next request."""
@@ -409,7 +409,7 @@ class GatewayCore(OperationsCore):
         gateways = {s.session_key: s for s in await asyncio.to_thread(self.bdc.sessions.load)}
         for record in await asyncio.to_thread(self.bdc.subscriptions.load):
             session = gateways.get(record.session_key)
-            if session is not None and session.gateway == self.name:
+            if session is not None and self.config.topology.home_of(record.gateway, session.gateway) == self.name:
                 key = self._cipher_keys.get(session.kp, "") if record.ciphered else ""
                 self.notifier.add(self.local_subscription(record, key, client=session.client_ref))
         for key in self.notifier.sessions():

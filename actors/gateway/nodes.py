@@ -124,6 +124,9 @@ class GatewayActor:
     async def forget(self, session_keys: list[str]) -> None:
         self._core.forget(session_keys)
 
+    async def end_subscription(self, subscription_id: str) -> None:
+        self._core.end_subscription(subscription_id)
+
     async def moved(self, session_keys: list[str]) -> None:
         self._core.moved(session_keys)
 

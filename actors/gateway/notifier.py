@@ -107,7 +107,7 @@ class Notifier:
 
     def add(self, subscription: LocalSubscription) -> None:
         """Register; one that is known keeps its state. What was announced before is sent now."""
-        leaving = self._leaving.pop(subscription.session_key, None)
+        leaving = self._leaving.pop(subscription.session_key, None) if subscription.endpoint is None else None
         if leaving is not None:
             leaving.cancel()
         known = self._subscriptions.get(subscription.id)
@@ -156,7 +156,9 @@ class Notifier:
     def sessions(self) -> list[str]:
         """The sessions with subscriptions here."""
         return [
-            session_key for session_key, ids in self._of_session.items() if ids and session_key not in self._leaving
+            session_key
+            for session_key, ids in self._of_session.items()
+            if ids and (session_key not in self._leaving or len(ids) > len(self._leaving_of(session_key)))
         ]
 
     def clients(self) -> set[str]:
@@ -172,15 +174,12 @@ class Notifier:
                 subscription.pending.clear()
                 _settle(subscription, [])
 
-    def leave_session(self, session_key: str) -> list[LocalSubscription]:
+    def leave_session(self, session_key: str) -> None:
         """The session speaks through another gateway now: what was announced to this one before is still delivered.
 
-        Returns the subscriptions that have ended here at once: those with an endpoint.
+        Subscriptions with an endpoint stay.
         """
-        ids = self._of_session.get(session_key, set())
-        ended = [id_ for id_ in ids if self._subscriptions[id_].endpoint is not None]
-        removed = [subscription for id_ in ended if (subscription := self.remove(id_)) is not None]
-        self._have_not_ended(removed)
+        ids = self._leaving_of(session_key)
         for id_ in ids:
             subscription = self._subscriptions[id_]
             if subscription.timer is not None:
@@ -188,15 +187,18 @@ class Notifier:
             self._flush_later(subscription)
         if ids and session_key not in self._leaving:
             self._leaving[session_key] = self._loop.call_later(LINGER_S, self._left, session_key)
-        return removed
+
+    def _leaving_of(self, session_key: str) -> list[str]:
+        ids = self._of_session.get(session_key, ())
+        return [id_ for id_ in ids if self._subscriptions[id_].endpoint is None]
 
     def _left(self, session_key: str) -> None:
-        self._have_not_ended(self.remove_session(session_key))
-
-    def _have_not_ended(self, removed: list[LocalSubscription]) -> None:
-        """They have only gone, and may come back."""
-        for subscription in removed:
-            self._ended.pop(subscription.id, None)
+        self._leaving.pop(session_key, None)
+        for id_ in self._leaving_of(session_key):
+            self.remove(id_)
+            self._ended.pop(id_, None)  # it has only gone, and may come back
+        if not self._of_session.get(session_key):
+            self._of_session.pop(session_key, None)
 
     def remove_session(self, session_key: str) -> list[LocalSubscription]:
         leaving = self._leaving.pop(session_key, None)

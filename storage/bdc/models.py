@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from storage.bdc.types import Blob, Flag, Json, LongText, OptionalText, key_type, moment_type, name_type
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 """The migration these models stand for."""
 
 
@@ -239,6 +239,7 @@ class Subscription(Base):
     dialect: Mapped[int] = mapped_column(SmallInteger)
     is_ciphered: Mapped[bool] = mapped_column(Flag)
     endpoint: Mapped[str] = mapped_column(LongText, nullable=True)
+    gateway: Mapped[str] = mapped_column(OptionalText(191), nullable=True)
     created_at: Mapped[datetime] = mapped_column(moment_type())
 
 

@@ -180,7 +180,10 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRecord:
-    """A subscription. ``filter_text`` is the compiled condition as extended JSON, kept as the caller wrote it."""
+    """A subscription. ``filter_text`` is the compiled condition as extended JSON, kept as the caller wrote it.
+
+    ``gateway`` is where a subscription with an ``endpoint`` is at home; "": others are where their session speaks.
+    """
 
     subscription_id: str
     session_key: str
@@ -194,6 +197,7 @@ class SubscriptionRecord:
     params: Mapping[str, str] | None = None
     ciphered: bool = False
     endpoint: str = ""
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ def _subscription_row(subscription: SubscriptionRecord) -> dict[str, Any]:
         "dialect": int(subscription.dialect),
         "is_ciphered": subscription.ciphered,
         "endpoint": subscription.endpoint,
+        "gateway": subscription.gateway,
         "created_at": subscription.created_at,
     }
 
@@ -173,5 +174,6 @@ def _subscription_record(row: Row[Any]) -> SubscriptionRecord:
         dialect=row.dialect,
         ciphered=row.is_ciphered,
         endpoint=row.endpoint,
+        gateway=row.gateway,
         created_at=row.created_at,
     )

@@ -49,6 +49,7 @@ def subscription(subscription_id="s1", **changes):
         params={"P": "1"},
         ciphered=True,
         endpoint="http://127.0.0.1/" + "x" * 3000,
+        gateway="http-0",
     )
     return replace(made, **changes)
 

@@ -271,6 +271,32 @@ async def test_a_rest_session_that_also_speaks_over_mqtt_keeps_its_callbacks(res
     assert (await callbacks.next())["sessionKey"] == key
 
 
+@pytest.mark.parametrize("is_rest_first", [True, False])
+async def test_callbacks_and_indications_of_one_session(rest, mqtt, tools, callbacks, is_rest_first):
+    device = await mqtt()
+    query = "{Sensor.assetId:'two'}"
+
+    async def subscribe_over_rest():
+        options = {"query": query, "queryType": "NATIVE", "msRefresh": "0", "endpoint": callbacks.url}
+        return data_of(await rest.get("/subscribe", sessionKey=device.key, ontology=ONTOLOGY, **options))
+
+    callback = await subscribe_over_rest() if is_rest_first else None
+    id_ = await device.subscribe(query, ms_refresh=0)
+    callback = callback or await subscribe_over_rest()
+    for number in range(3):
+        if number:
+            assert (await device.insert(tools.sensor(number, "two"))).ok
+        else:
+            data = json.dumps(tools.sensor(number, "two"))
+            await rest.post({"sessionKey": device.key, "ontology": ONTOLOGY, "data": data})
+        assert (await device.indication())["messageId"] == id_
+        assert (await callbacks.next())["messageId"] == callback
+    await device.ask("UNSUBSCRIBE", {"idSuscripcion": callback})
+    assert (await device.insert(tools.sensor(9, "two"))).ok
+    assert (await device.indication())["messageId"] == id_
+    assert not callbacks.received
+
+
 async def test_a_rest_request_leaves_the_indications_of_its_session_where_they_are(rest, mqtt, websocket, tools):
     """The Android client has one session for both. Only a connection can take INDICATIONs over."""
     device = await mqtt()

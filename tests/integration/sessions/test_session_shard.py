@@ -1,6 +1,7 @@
 """The session shard on a real configuration database: what is not stored has not happened; settings that act at once."""
 
 import shutil
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -177,6 +178,19 @@ def test_a_request_over_no_connection_moves_no_session(shard, told):
     ask(shard, "subscribe", subscription(key), "dev")
     assert ask(shard, "lease", key, None, gateway="http-0").key == key
     assert told.calls == []
+
+
+def test_callbacks_stay_where_they_are_and_are_ended_there(shard, told):
+    key = join(shard).key
+    ask(shard, "subscribe", replace(subscription(key), endpoint="http://x", gateway="http-0"), None, gateway="http-0")
+    assert told.calls == []
+    ask(shard, "subscribe", subscription(key, "s2"), "dev")
+    assert told.calls == []
+    ask(shard, "unsubscribe", key, "s1")
+    assert ("http-0", "end_subscription", "s1") in told.calls
+    ask(shard, "subscribe", replace(subscription(key, "s3"), endpoint="http://x", gateway="gone"), None)
+    ask(shard, "leave", key)
+    assert ("http-0", "forget", [key]) in told.calls
 
 
 def test_a_join_that_could_not_be_stored_leaves_no_session(shard, monkeypatch):
