@@ -103,6 +103,8 @@ class Subscriber(NamedTuple):
     is_one: bool
     is_callback: bool = False
     """It stays where it is, wherever its session speaks."""
+    since: int = 0
+    """It is not told of changes up to this one, which were there before it."""
 
 
 class Changed(NamedTuple):
@@ -150,12 +152,15 @@ class Feed:
     def subscriptions(self) -> int:
         return len(self._subscribers)
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Register; the same id again replaces it.
+    def subscribe(self, subscriber: Subscriber, *, is_new: bool = False) -> None:
+        """Register; the same id again replaces it. ``is_new``: what has been committed is not for it.
 
         Raises:
             QuerySyntaxError: The condition cannot be used.
         """
+        if is_new:
+            known = self._subscribers.get(subscriber.id)
+            subscriber = subscriber._replace(since=self._seq if known is None else known.since)
         self._indexes[subscriber.ontology].add(subscriber.id, subscriber.condition)
         self._subscribers[subscriber.id] = subscriber
 
@@ -268,11 +273,16 @@ class Feed:
             for position, ids in index.match(changed.instances, changed.whole):
                 groups: dict[str, list[str]] = defaultdict(list)
                 has_legacy = has_one = False
+                seq = changed.first_seq + position
                 for id_ in ids:
                     subscriber = self._subscribers[id_]
+                    if seq <= subscriber.since:
+                        continue
                     groups[subscriber.gateway].append(id_)
                     has_one |= subscriber.is_one
                     has_legacy |= not subscriber.is_one
+                if not groups:
+                    continue
                 document = changed.whole(position)
                 legacy = print_legacy(document) if has_legacy else None
                 one = print_one(document) if has_one else None

@@ -212,7 +212,7 @@ class OntologyPartition:
     def subscribe(self, subscribers: Sequence[Subscriber]) -> None:
         """Register subscriptions; from the next commit on they are notified. The same id again replaces it."""
         for subscriber in subscribers:
-            self._feed.subscribe(subscriber)
+            self._feed.subscribe(subscriber, is_new=True)
 
     def unsubscribe(self, ids: Sequence[str]) -> None:
         self._feed.unsubscribe(ids)

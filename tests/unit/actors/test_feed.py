@@ -49,6 +49,22 @@ def test_announcements_of_one_gateway_form_a_chain():
     assert feed.publish(11, [changed(11, 1)])["g1"].previous == 9
 
 
+def test_a_new_subscription_is_not_told_of_what_was_there_before_it():
+    """Its gateway may read the change log from long ago: after a crash, or because an endpoint takes nothing."""
+    feed = Feed({"g1": 3}, 6)
+    feed.subscribe(subscriber("old"))
+    feed.consumer("g1", "e1")
+    feed.publish(7, [changed(7, 1)])
+    for _ in range(2):
+        feed.subscribe(subscriber("new"), is_new=True)
+        feed.publish(9, [changed(8, 1, 2)])
+    feed.move("s", "g1")
+    page = feed.catch_up("g1", [(4, changed(4, 1)), (7, changed(6, 1, 1)), (9, changed(8, 1, 2))], is_last=True)
+    assert [indication.subscriptions for indication in page.indications] == [["old"]] * 3 + [["old", "new"]] * 2
+    feed.unsubscribe(["old"])
+    assert feed.catch_up("g1", [(4, changed(4, 1))], is_last=True).indications == []
+
+
 def test_a_consumer_that_is_not_live_is_told_nothing_until_it_has_caught_up():
     feed = Feed({"g1": 3}, 7)
     feed.subscribe(subscriber("a"))
