@@ -196,9 +196,6 @@ class Work:
             context = self.partition.context(self.batch.session_keys[position])[1]
             if position_of.setdefault(id_, position) == position:
                 documents[id_] = {"_id": id_, "contextData": {**context, "timestamp": stamp}, **instance}
-        if documents:
-            for document in transaction.find(name, {"_id": {"$in": list(documents)}}):
-                documents.pop(document["_id"], None)
         self._insert_new(transaction, name, list(documents.values()), position_of)
 
     def _insert_new(
@@ -212,6 +209,11 @@ class Work:
             try:
                 transaction.insert_documents(name, documents)
             except DuplicatesInBatchError as error:
+                refused = [documents[index]["_id"] for index in error.positions]
+                there = {document["_id"] for document in transaction.find(name, {"_id": {"$in": refused}})}
+                if there:  # repetitions; without them perhaps nothing is refused
+                    documents = [document for document in documents if document["_id"] not in there]
+                    continue
                 for index in sorted(error.positions, reverse=True):
                     position = position_of[documents.pop(index)["_id"]]
                     del self.results[position]
