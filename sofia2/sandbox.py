@@ -53,7 +53,7 @@ def run_file(
     timeout_s: float | None = None,
     environment: Environment | None = None,
 ) -> int:
-    """Run a Python file in the sandbox; its output goes to our own. Gives the exit status for the shell.
+    """Run a Python or JavaScript file in the sandbox; its output goes to our own. Gives the exit status for the shell.
 
     Args:
         file: The program.
@@ -142,21 +142,28 @@ async def _run_file(
 ) -> int:
     from dataclasses import replace
 
+    from actors.kp.manifest import NODE_ENDINGS
+    from actors.kp.process import node_command, node_views
     from actors.sandbox.limits import Limits
     from actors.sandbox.program import Program, View
+    from actors.sandbox.sandbox import Level
 
+    is_node = file.suffix in NODE_ENDINGS
+    if is_node and level is Level.CONFINED:
+        raise CliError(WRONG_INPUT, "JavaScript programs run at level 3 only")
     limits = replace(environment.limits or Limits(), timeout_s=timeout_s, output_bytes=OUTPUT_BYTES_MAX)
     inside = f"{FOLDER}/{file.name}"
-    views = (View(file, inside), *environment.views)
+    views = (View(file, inside), *environment.views, *(node_views() if is_node else ()))
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with await _start(level, limits, views) as child:
+    async with await _start(Level.FULL if is_node else level, limits, views) as child:
         place = child.sandbox.locate(file, inside)
         packages = (child.sandbox.locate(view.host, view.inside) for view in environment.views)
         paths = (str(Path(place).parent), *packages)
+        program = Program(place, tuple(arguments), source=source, paths=paths)
         child.run(
-            Program(place, tuple(arguments), source=source, paths=paths),
+            node_command(place, arguments) if is_node else program,
             on_output=lambda stream, data: _write(child, stream, data),
         )
         return _status(await child.wait())

@@ -22,7 +22,7 @@ RESOURCES = ("memory_mb", "cpu", "disk_mb", "processes")
 NODE_MEMORY_MB_MIN = 256
 """Node does not start with less."""
 _KEYS = ("name", "instance", "entry", "ontologies", "schedule", "every", "resources", "dependencies", "arguments")
-_NODE_ENDINGS = (".js", ".mjs", ".cjs")
+NODE_ENDINGS = (".js", ".mjs", ".cjs")
 _REQUIREMENT = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\s*(\[[A-Za-z0-9._,\s-]*\])?\s*"
     r"((===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+\s*(,\s*(===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+\s*)*)?"
@@ -55,7 +55,7 @@ class Manifest:
 
     @property
     def is_node(self) -> bool:
-        return self.entry.endswith(_NODE_ENDINGS)
+        return self.entry.endswith(NODE_ENDINGS)
 
     @property
     def limits(self) -> Limits:
@@ -111,7 +111,7 @@ class _Reader:
         self._check_keys(self._table, _KEYS, "")
         resources = self._resources()
         entry = self._entry()
-        if entry.endswith(_NODE_ENDINGS) and resources.get("memory_mb", NODE_MEMORY_MB_MIN) < NODE_MEMORY_MB_MIN:
+        if entry.endswith(NODE_ENDINGS) and resources.get("memory_mb", NODE_MEMORY_MB_MIN) < NODE_MEMORY_MB_MIN:
             raise self._wrong("memory_mb", f"Node needs at least {NODE_MEMORY_MB_MIN}")
         return Manifest(
             name=self._name("name"),
@@ -159,7 +159,7 @@ class _Reader:
     def _entry(self) -> str:
         value = self._text("entry")
         path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or path.suffix not in (".py", *_NODE_ENDINGS):
+        if path.is_absolute() or ".." in path.parts or path.suffix not in (".py", *NODE_ENDINGS):
             raise self._wrong("entry", "it is a file of the folder that ends in .py (or .js, .mjs, .cjs)")
         return str(path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,21 @@ def find_node() -> Path:
     raise SandboxUnavailableError("this KP is a JavaScript program, and Node is not installed on this machine")
 
 
+def node_views() -> list[View]:
+    """What a JavaScript program sees beside its own files.
+
+    Raises:
+        SandboxUnavailableError: there is no Node.
+    """
+    libraries = [View(path, str(path)) for path in NODE_LIBRARIES if path.is_dir()]
+    return [View(find_node(), NODE), NODE_CLIENT, *libraries]
+
+
+def node_command(entry: str, arguments: Sequence[str]) -> Command:
+    """A JavaScript program; ``entry`` is its path inside."""
+    return Command((NODE, "--no-warnings", entry, *arguments))
+
+
 def open_sandbox(level: int) -> Sandbox:
     """The means of isolation at the level that the self-test reached.
 
@@ -72,8 +87,7 @@ async def start(
     """
     views = list(files.views())
     if manifest.is_node:
-        views += [View(find_node(), NODE), NODE_CLIENT]
-        views += [View(path, str(path)) for path in NODE_LIBRARIES if path.is_dir()]
+        views += node_views()
     child = await Child.start(sandbox, manifest.limits, views=views)
     try:
         child.run(_program(sandbox, manifest, files), on_call=calls(child), on_output=on_output)
@@ -87,7 +101,7 @@ def _program(sandbox: Sandbox, manifest: Manifest, files: Files) -> Program | Co
     folder = sandbox.locate(files.bundle, FOLDER)
     entry = f"{folder}/{manifest.entry}"
     if manifest.is_node:
-        return Command((NODE, "--no-warnings", entry, *manifest.arguments))
+        return node_command(entry, manifest.arguments)
     paths = [str(Path(entry).parent), folder]
     if files.layer is not None:
         paths.append(sandbox.locate(files.layer, LAYER))

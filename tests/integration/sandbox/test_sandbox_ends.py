@@ -399,3 +399,18 @@ def test_the_client_of_kps_is_there_and_says_that_nobody_answers(tmp_path, level
     )
     done = cli("run", "--level", level, str(file))
     assert (done.stdout, done.returncode) == ("sandbox.program_error\n", 0), done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/node"), reason="Node is not installed")
+def test_a_javascript_file_runs_as_a_kp_runs(tmp_path):
+    file = tmp_path / "program.mjs"
+    file.write_text(
+        'import { createRequire } from "module";\n'
+        'const { KP } = createRequire("/kp/")("sofia2");\n'
+        "console.log(typeof KP, process.cwd(), ...process.argv.slice(2));\n"
+        "process.exit(7);\n"
+    )
+    done = cli("run", str(file), "one", "two")
+    assert (done.stdout, done.returncode) == ("function /work one two\n", 7), done.stderr
+    refused = cli("run", "--level", "2", str(file))
+    assert (refused.returncode, "level 3 only" in refused.stderr) == (2, True)
