@@ -59,6 +59,8 @@ def repetition_of(payload: bytes, request: Request) -> Repetition | None:
     operation = request.operation
     if not isinstance(operation, Insert) or not isinstance(operation.data, str) or not request.dialect_told:
         return None
+    if not operation.data.startswith('{"'):
+        return None
     for depth in (1, 2):
         head, found, tail = payload.partition(_escaped(operation.data, depth))
         if found and head and tail:

@@ -72,6 +72,9 @@ def test_another_message_is_not(payload):
 @pytest.mark.parametrize(
     "payload",
     [
+        frame(""),
+        frame("[1]"),
+        frame(" "),
         frame({"Sensor": 1}),  # an object, not text
         frame(INSTANCE, query=INSTANCE),  # the same text twice
         frame("{" + INSTANCE + "}"),  # the text that came is longer than the instance
@@ -84,6 +87,13 @@ def test_another_message_is_not(payload):
 def test_what_cannot_be_told_from_its_surroundings_is_not_learned(payload):
     known = repetition(payload)
     assert known is None or known.data_in(payload) == read(payload).operation.data
+
+
+@given(st.text(max_size=5), st.booleans())
+def test_whatever_the_instance_is_learning_ends(data, is_text):
+    payload = frame(data, is_text=is_text)
+    known = repetition(payload)
+    assert known is None or known.data_in(payload) == data
 
 
 CHARACTERS = st.text(st.sampled_from('\\"{}:,[] n1ñ\x00\ud83d') | st.characters(), max_size=12)
