@@ -152,12 +152,14 @@ class Lane:
         items: list[Item] = []
         if self._is_closed or self._next is not self.rule:
             return items
-        while self._ready and len(items) < self._at_once:
+        for _ in range(min(self._at_once, len(self._ready))):
             item = self._ready.popleft()
             if not self._defer(item):
                 self._at_work[item] = None
                 if not await self._refused(item):
                     items.append(item)
+                    if self._breaker.is_trying:
+                        break  # alone: those behind it are not refused before it has had its chance
         self._used_at = self._loop.time()
         return items
 
@@ -199,7 +201,7 @@ class Lane:
                 return
             batch = [entry for entry in zip(items, results, strict=False) if not self._defer(entry[0])]
             rest = [item for item in items[len(results) :] if not self._defer(item)]
-            items = rest or await self._take()
+            items = rest or ([] if self._breaker.is_trying else await self._take())
             if items and not rest and any(result.effects for _, result in batch):
                 self._settling = self._loop.create_task(self._settle(batch))
             else:

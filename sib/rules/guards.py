@@ -20,6 +20,11 @@ class Breaker:
         self._until_s = float("-inf")
         self._is_trying = False
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether the one run that was let through has not ended yet."""
+        return self._is_trying
+
     def is_open(self, now_s: float) -> bool:
         """Whether the next run is to be refused. When the pause is over, one caller is told no."""
         if self._failures < FAILURES_MAX:
