@@ -98,7 +98,6 @@ class Router(Operations):
             raise AuthenticationError("instance must be KP:instance, for example KPTestTemperatura:KPTestTemperatura01")
         if len(join.instance_name) > INSTANCE_CHARS_MAX:
             raise AuthenticationError(f"the KP instance has more than {INSTANCE_CHARS_MAX} characters: shorten it")
-        channel_client = origin.channel.client_id if origin.channel is not None else None
         asked = JoinRequest(
             join.kp,
             join.instance_name,
@@ -106,7 +105,7 @@ class Router(Operations):
             await self._core.prove(join) if join.token is None else None,
             int(request.dialect),
             origin.is_ciphered,
-            channel_client or "",
+            _client(origin),
             origin.peer,
             request.session_key or None,
         )
@@ -135,7 +134,7 @@ class Router(Operations):
             raise AuthenticationError("the request has no session key: JOIN first")
         lease, now_s = core.leases.get(key), time.time()
         if lease is None or lease.is_expired(now_s) or (origin.channel is not None and not lease.is_here):
-            client = None if origin.channel is None else origin.channel.client_id or ""
+            client = _client(origin)
             lease = core.hold(await core.sessions.request(key, "lease", key, client), origin.channel)
         if lease.is_cipher_only and not origin.is_ciphered:
             raise AuthenticationError(f"the KP {lease.kp!r} takes ciphered messages only: encipher them with its key")
@@ -175,7 +174,7 @@ class Router(Operations):
             core.name if origin.endpoint is not None else "",
         )
         # Known here before the partition knows it, but not announced: an early INDICATION waits for the answer.
-        client = None if origin.channel is None else origin.channel.client_id or ""
+        client = _client(origin)
         core.notifier.add(
             core.local_subscription(record, lease.cipher_key, client=client or "", is_announced=origin.slot is None)
         )
@@ -287,3 +286,8 @@ class Router(Operations):
 
     async def _unsupported(self, request: Request, unsupported: ops.Unsupported, origin: Origin) -> Answer:
         raise UnsupportedError(f"a message of type {unsupported.message_type} is not something a KP sends to the SIB")
+
+
+def _client(origin: Origin) -> str | None:
+    """The client at the other end of the connection; None: the request came over none, and moves no session."""
+    return None if origin.channel is None else origin.channel.client_id or ""

@@ -51,7 +51,7 @@ class JoinRequest(NamedTuple):
     """A JOIN with all that the transport knows; ``renewed_key`` is the live key of a renewal.
 
     User and password the gateway has checked: argon2 takes long on purpose, and the sessions of all others would wait for it.
-    ``proof`` is what came out, an identity or why there is none.
+    ``proof`` is what came out, an identity or why there is none. ``client`` is None for a JOIN over no connection.
     """
 
     kp: str
@@ -60,7 +60,7 @@ class JoinRequest(NamedTuple):
     proof: Identity | AuthenticationError | None
     dialect: int
     is_ciphered: bool
-    client: str
+    client: str | None
     address: str
     renewed_key: str | None
 
@@ -179,7 +179,8 @@ class SessionShard:
                     raise AuthenticationError("the session belongs to another KP instance: JOIN without a session key")
                 session.used_at_s = now_s
                 session.credential = identity.credential
-                self._move(batch, session, gateway, request.client)
+                if request.client is not None:
+                    self._move(batch, session, gateway, request.client)
             else:
                 session = self._open(batch, gateway, request, identity, now_s)
         except LimitError as error:
@@ -237,7 +238,7 @@ class SessionShard:
             request.dialect,
             request.is_ciphered,
             gateway,
-            request.client,
+            request.client or "",
             now_s,
             now_s,
         )

@@ -173,11 +173,16 @@ def test_a_move_that_could_not_be_stored_is_told_when_it_is(shard, told, monkeyp
     assert told.calls == [("mqtt-0", "moved", [key]), ("partition-0", "move_sessions", {key: "http-0"})]
 
 
-def test_a_request_over_no_connection_moves_no_session(shard, told):
+def test_a_request_over_no_connection_moves_no_session(shard, bdc, told):
     key = join(shard).key
     ask(shard, "subscribe", subscription(key), "dev")
     assert ask(shard, "lease", key, None, gateway="http-0").key == key
+    ask(
+        shard, "join", JoinRequest("KP", "1", "token-of-sofia", None, 0, False, None, "10.0.0.9", key), gateway="http-0"
+    )
     assert told.calls == []
+    (stored,) = bdc.sessions.load()
+    assert (stored.gateway, stored.client_ref) == ("mqtt-0", "dev")
 
 
 def test_callbacks_stay_where_they_are_and_are_ended_there(shard, told):
