@@ -84,6 +84,9 @@ class GatewayRelay:
     async def moved(self, session_keys: list[str]) -> None:
         self._put(None, "moved", session_keys)
 
+    async def end_subscription(self, subscription_id: str) -> None:
+        self._put(None, "end_subscription", subscription_id)
+
     async def command(
         self, kp: str | None, instance: str | None, command_type: str | None, args: dict[str, Any]
     ) -> None:
