@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from actors.sandbox.child import Child
 from actors.sandbox.errors import ProgramEndedError, ProgramError, SandboxTimeoutError
 from actors.sandbox.frames import FRAME_BYTES_MAX, FrameError
@@ -138,7 +140,7 @@ class Script:
             return unhandled
         try:
             result = (await self._ask([{**event, "error": failure.to_json()}]))[0]
-        except (SandboxTimeoutError, ProgramEndedError, ProgramError):
+        except (SandboxTimeoutError, ProgramEndedError, ProgramError, FrameError):
             return unhandled
         return Result("error", result.duration_ms, result.effects, output + result.output, failure, result.is_handled)
 
@@ -206,7 +208,8 @@ def event_of(trigger: Trigger) -> dict[str, Any]:
 
 
 def _size(event: dict[str, Any]) -> int:
-    return sum(len(value) for value in event.values() if isinstance(value, str)) + 200
+    """Bytes in a frame: as it is encoded there, with escapes."""
+    return len(orjson.dumps(event)) + 1
 
 
 def _failure(given: Any) -> Failure:
