@@ -135,13 +135,12 @@ class Lane:
             if self._next is not self.rule:
                 await self._script.close()
                 self._take_over(self._next)
-            items = await self._take()
-            if not items:
-                if not self._ready:
-                    self._wake.clear()
-                continue
             try:
-                await self._run(items)
+                items = await self._take()
+                if items:
+                    await self._run(items)
+                elif not self._ready:
+                    self._wake.clear()
             except Exception as error:
                 log.exception("a batch of the rule %s failed", self.rule.name)
                 for item in tuple(self._at_work):
@@ -180,10 +179,13 @@ class Lane:
         self._settling = None
         try:
             await self._run_ahead(items)
-        except BaseException:
+        except Exception:
+            if self._settling is not None:  # what is sent must be recorded, whatever failed ahead of it
+                await asyncio.wait([self._settling])
+            raise
+        finally:
             if self._settling is not None:
                 self._settling.cancel()
-            raise
 
     async def _run_ahead(self, items: list[Item]) -> None:
         """While effects are carried out, the next runs are made already, as long as they do not read.
