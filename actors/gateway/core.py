@@ -112,6 +112,7 @@ class GatewayCore(OperationsCore):
         self.proving = asyncio.Semaphore(PROOFS_AT_ONCE_MAX)
         limits = config.limits
         self.logins = Logins(self.proving, limits.join_failures_per_minute, limits.join_failure_delay_s_max)
+        self._applied_version = self.catalog.version
         self._take_login_limits()
         self._dirty: list[Channel] = []
         self._is_drain_due = False
@@ -366,13 +367,16 @@ class GatewayCore(OperationsCore):
 
     async def reload(self) -> int:
         """Take over the newest configuration; every session is asked again at its next request."""
-        if await self.catalog.refresh_aside():
+        await self.catalog.refresh_aside()
+        version = self.catalog.version
+        if version != self._applied_version:  # a reload that failed halfway is repeated as a whole
             self._cipher_keys = await asyncio.to_thread(self.bdc.cipher_keys)
             if self.has_cep:
                 self._cep_outputs = await asyncio.to_thread(self.bdc.cep_outputs)
             self._take_login_limits()
             self._renew_leases()
             await self.listeners.recheck()
+            self._applied_version = version
         return self.catalog.version
 
     def _take_login_limits(self) -> None:
