@@ -16,7 +16,7 @@ from sib.errors import SibError, StoreUnavailableError
 
 BATCH_MESSAGES_MAX = 500
 BATCH_BYTES_MAX = 80 * 1024
-"""Above 100 KiB Ray leaves its inline path, which costs both sides a call of the raylet: what is around the items counts, too."""
+"""Below Ray's own bound for inline arguments, 100 KiB with all around them (ours has 1 MiB): above it the raylet is called."""
 IN_FLIGHT_MAX = 2
 """One batch at work in the target, the next one already in its queue."""
 RETRY_PAUSE_S = 0.05
