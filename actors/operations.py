@@ -69,6 +69,11 @@ class Origin:
         """Whether the request came in cipher."""
         return self.slot is not None and self.slot.is_ciphered
 
+    @property
+    def connection(self) -> Channel | None:
+        """The connection that the request came over, while it is there: one that has ended moves no session to itself."""
+        return self.channel if self.channel is not None and self.channel.is_open else None
+
     def reads(self) -> None:
         """From now on the request only reads: see ``Channel.reads``."""
         if self.channel is not None and self.slot is not None:

@@ -114,7 +114,7 @@ class Router(Operations):
             if granted.delay_s:
                 await asyncio.sleep(granted.delay_s)
             raise granted.error
-        self._core.hold(granted, origin.channel)
+        self._core.hold(granted, origin.connection)
         return Answer(Text(granted.key), session_key=granted.key)
 
     async def _leave(self, request: Request, leave: ops.Leave, origin: Origin) -> Answer:
@@ -133,14 +133,14 @@ class Router(Operations):
         if not key:
             raise AuthenticationError("the request has no session key: JOIN first")
         lease, now_s = core.leases.get(key), time.time()
-        if lease is None or lease.is_expired(now_s) or (origin.channel is not None and not lease.is_here):
+        if lease is None or lease.is_expired(now_s) or (origin.connection is not None and not lease.is_here):
             client = _client(origin)
-            lease = core.hold(await core.sessions.request(key, "lease", key, client), origin.channel)
+            lease = core.hold(await core.sessions.request(key, "lease", key, client), origin.connection)
         if lease.is_cipher_only and not origin.is_ciphered:
             raise AuthenticationError(f"the KP {lease.kp!r} takes ciphered messages only: encipher them with its key")
         lease.used_at_s = now_s
-        if origin.channel is not None and origin.channel.is_open:
-            lease.channel = origin.channel
+        if origin.connection is not None:
+            lease.channel = origin.connection
         if not request.dialect_told:
             request.dialect = lease.dialect
         return lease
@@ -289,5 +289,5 @@ class Router(Operations):
 
 
 def _client(origin: Origin) -> str | None:
-    """The client at the other end of the connection; None: the request came over none, and moves no session."""
-    return None if origin.channel is None else origin.channel.client_id or ""
+    """The client at the other end of the connection; None: there is none (any more), and no session is moved."""
+    return None if origin.connection is None else origin.connection.client_id or ""

@@ -36,6 +36,8 @@ from storage.bdc.records import SubscriptionRecord
 log = logging.getLogger("sofia2.gateway")
 
 HEARTBEAT_S = 1.0
+RENEW_RETRY_S = 0.5
+"""Until whoever knows the sessions is asked again what one of them may still hear."""
 PROOFS_AT_ONCE_MAX = 2
 """Passwords being checked; each takes 64 MiB and a thread. More wait."""
 LEASES_MAX = 200_000
@@ -394,11 +396,17 @@ class GatewayCore(OperationsCore):
 
     async def _renew(self, session_key: str) -> None:
         """Ask again what a session with subscriptions may do: it need not send anything to be told things."""
-        try:
-            renewed = await self.sessions.request(session_key, "renew", session_key)
-        except AuthenticationError:
-            self.end_session(session_key)
-            return
+        while True:
+            try:
+                renewed = await self.sessions.request(session_key, "renew", session_key)
+                break
+            except AuthenticationError:
+                self.end_session(session_key)
+                return
+            except StoreUnavailableError:
+                await asyncio.sleep(RENEW_RETRY_S)
+                if not self.notifier.has_session(session_key):
+                    return
         lease = self.leases.get(session_key)
         if lease is not None:
             self.hold(renewed, lease.channel).used_at_s = lease.used_at_s  # it was not the session that asked
