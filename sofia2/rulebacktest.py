@@ -142,6 +142,8 @@ class _Trial:
         self._reader = Reader(history.config, history.bdc, partial(self._authorize, judge))
 
     def _authorize(self, judge: Judge, ontology: str) -> None:
+        """Both count: the rule's owner, as when it runs, and who asks."""
+        self.history.ontology(ontology)
         if ontology in self._ontologies and not judge.may_read(self.rule.owner, ontology):
             raise AuthorizationError(f"The user {self.rule.owner} may not QUERY the ontology {ontology!r}.")
 

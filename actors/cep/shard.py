@@ -110,7 +110,9 @@ class CepShard:
                 return snapshot
             except SibError as error:
                 log.warning("the CEP rules and their state cannot be read now: %s", error.message)
-                await asyncio.sleep(RETRY_S)
+            except Exception:  # what Ray says of a partition that dies meanwhile
+                log.exception("the CEP rules and their state cannot be read now")
+            await asyncio.sleep(RETRY_S)
 
     async def _go_live(self) -> None:
         """The clock counts for the rules once every partition has told what it had to tell."""

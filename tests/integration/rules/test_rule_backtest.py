@@ -11,8 +11,10 @@ from actors.sandbox.errors import SandboxUnavailableError
 from actors.sandbox.sandbox import find_sandbox
 from sib.access import Role
 from sib.cep.definitions import CepEvent, CepRule
+from sib.errors import AuthorizationError
 from sib.rules.rule import Rule, RuleType
 from sofia2 import cli
+from sofia2.bdh import History
 from sofia2.console import output
 from sofia2.settings import load_settings
 from storage.bdc.bdc import open_bdc
@@ -24,6 +26,9 @@ SCHEMA = '{"type": "object", "properties": {"sensor": {"type": "string"}, "temp"
 WARM = {"then": "sofia.insert('Alarma', {'sensor': ontology['sensor']})"}
 COUNTED = "n = sofia.kv.get('n', 0) + 1\nsofia.kv.put('n', n)\nif n == 3: raise ValueError('three')\nprint(n)"
 ASKED = "print(len(sofia.query('select * from Lectura where temp > 100')))\nsofia.query('select * from Secreta')"
+JOINED = """
+sofia.query('db.Lectura.aggregate([{$lookup:{from:"Secreta",localField:"sensor",foreignField:"sensor",as:"x"}}])')
+"""
 CHANGED = """
 sofia2: 1
 rules:
@@ -58,9 +63,13 @@ def data(tmp_path_factory):
             "warm": {"when": "temp > 110", "blocks": WARM},
             "counted": {"when": "temp >= 115", "blocks": {"then": COUNTED}},
             "asked": {"when": "temp = 7", "blocks": {"then": ASKED}},
+            "joined": {"when": "temp = 7", "blocks": {"then": JOINED}},
             "forbidden": {"ontologies": ("Secreta",), "blocks": {"then": "1"}},
         }.items():
             configuration.rules.put(Rule(name, "sofia", RuleType.ONTOLOGY, **{"ontologies": ("Lectura",), **given}))
+        configuration.users.put(UserRecord("root", Role.ADMINISTRADOR))
+        everywhere = {"ontologies": ("Lectura",), "when": "temp = 7", "blocks": {"then": ASKED}}
+        configuration.rules.put(Rule("everywhere", "root", RuleType.ONTOLOGY, **everywhere))
         told = {"then": "print(cepData['Ontology'], cepData['inEvents']['LECTURA__TEMP'])"}
         configuration.rules.put(Rule("told", "sofia", RuleType.CEP, cep="Caliente", active=False, blocks=told))
         configuration.rules.put(Rule("timed", "sofia", RuleType.TIMED, schedule="1h", blocks={"then": "1"}))
@@ -125,6 +134,26 @@ def test_queries_have_the_rights_of_the_owner(backtest):
     (run,) = backtest("asked")["runs"]
     assert run["output"].strip() == "19"
     assert "Secreta" in run["error"]["message"]
+
+
+def test_what_a_query_joins_needs_its_right_too(backtest):
+    report = backtest("joined")
+    assert "may not QUERY the ontology 'Secreta'" in json.dumps(report)
+
+
+def test_who_asks_has_to_have_the_rights_too(backtest, monkeypatch):
+    (run,) = backtest("everywhere")["runs"]
+    assert run["error"] is None
+    ontology = History.ontology
+
+    def refuses(history, name):
+        if name == "Secreta":
+            raise AuthorizationError("not for who asks")
+        return ontology(history, name)
+
+    monkeypatch.setattr(History, "ontology", refuses)
+    (run,) = backtest("everywhere")["runs"]
+    assert "not for who asks" in run["error"]["message"]
 
 
 def test_outputs_of_a_cep_rule(backtest):
