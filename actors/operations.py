@@ -33,7 +33,7 @@ from sib.errors import (
     UnsupportedError,
 )
 from sib.query import plan as plans
-from sib.query.joined import joined_ontologies
+from sib.query.joined import also_read
 from sib.query.native import is_empty, plan_delete, plan_native
 from sib.query.parameters import Parameters, bind_parameters
 from sib.query.sqlplan import plan_sql
@@ -317,9 +317,8 @@ class Operations:
 
     def _authorize_joined(self, plan: plans.Plan, lease: Grant) -> None:
         """A pipeline may read other ontologies ($lookup and the like): each needs its own right."""
-        if isinstance(plan, plans.Aggregate):
-            for name in sorted(joined_ontologies(plan.pipeline) - {plan.ontology}):
-                self._authorize("QUERY", name, lease)
+        for name in also_read(plan):
+            self._authorize("QUERY", name, lease)
 
     def plan_query(
         self, text: str, query_type: QueryType, params: dict[str, str] | None, ontology: str | None

@@ -7,7 +7,6 @@ is not stored twice; an instance that cannot be stored fails alone.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -19,6 +18,7 @@ from actors.batch import Work, change_of, nothing, remembered_as, restored
 from actors.catalog import LiveCatalog
 from actors.config import PlatformConfig
 from actors.feed import CATCH_UP_CHANGES_MAX, Announcement, Changed, Feed, Subscriber, subscriber_of
+from actors.garbage import settle_memory
 from actors.kp.places import PREFIX as KP_PREFIX
 from actors.runtime import Ref
 from actors.writes import NO_CONSUMER, Outcome, WriteBatch
@@ -62,9 +62,7 @@ class OntologyPartition:
         self._write_failure: str | None = None
         self._prepare_all()
         self._load_subscriptions()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        settle_memory()
 
     def _positions(self) -> dict[str, int]:
         """How far each consumer has heard; those that this configuration no longer has are forgotten.

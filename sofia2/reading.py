@@ -18,7 +18,7 @@ from sib.errors import ConfigurationError, UnsupportedError
 from sib.query import plan as plans
 from sib.query.budget import Budget
 from sib.query.explain import ExplainedStage, explain
-from sib.query.joined import joined_ontologies
+from sib.query.joined import also_read
 from sib.query.native import SQL_WORDS, plan_native
 from sib.query.sqlplan import plan_sql
 from storage.bdc.bdc import Bdc, utc_now
@@ -104,9 +104,8 @@ class Reader:
             return plan_sql(text, lookup=self._ontology, now=utc_now)
         plan = plan_native(text, ontology=ontology, now=utc_now)
         self._ontology(plan.ontology)
-        if isinstance(plan, plans.Aggregate):
-            for joined in sorted(joined_ontologies(plan.pipeline) - {plan.ontology}):
-                self._authorize(joined)
+        for joined in also_read(plan):
+            self._authorize(joined)
         return plan
 
     def _ontology(self, name: str) -> Ontology:

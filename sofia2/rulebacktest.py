@@ -16,24 +16,23 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import orjson
 from bson import json_util
 
 from actors.feed import Event
 from actors.rules.carrier import describe
-from actors.rules.matching import Matcher, branch_of
+from actors.rules.matching import Matcher
 from actors.rules.rights import Judge
 from actors.rules.script import Result, Script
 from actors.sandbox import selftest
 from actors.sandbox.limits import Limits
 from actors.sandbox.pool import WarmPool
-from sib.cep.definitions import CepRule
-from sib.errors import AuthorizationError, ConfigurationError, MalformedMessageError, SibError, UnsupportedError
+from sib.errors import AuthorizationError, ConfigurationError, MalformedMessageError, UnsupportedError
 from sib.rules.rule import Rule, RuleType
 from sib.rules.trigger import Trigger
 from sofia2 import backtest as cep_backtest
 from sofia2.bdh import TIME_LIMIT_S, History
 from sofia2.reading import BDH, NATIVE, SQL, Reader
+from storage.bdc.cep import running_rules
 
 BATCH = 200
 """Runs that go to the script together."""
@@ -130,9 +129,8 @@ class _Trial:
         with history.bdc.read() as configuration:
             self._users = {user.name: user for user in configuration.users.all()}
             self._ontologies = {record.name: record for record in configuration.ontologies.all()}
-            self._makers = [
-                each for each in configuration.cep_rules.all() if each.active and _target(each) == rule.cep.casefold()
-            ]
+            running = running_rules(configuration)
+            self._makers = [each for each, parsed in running if parsed.target.casefold() == rule.cep.casefold()]
         judge = Judge(self._users, self._ontologies, history.bdc.cep_outputs())
         refusal = judge.refusal(rule)
         self._matcher = Matcher([rule], self._ontologies, judge.may_read)
@@ -166,15 +164,10 @@ class _Trial:
             raise ConfigurationError(f"there are {found.count} outputs in this time: choose a shorter one")
         self.report.events = found.count
         for output in found.alarms:
-            for rule, condition in self._matcher.by_output[self.rule.cep.casefold()]:
-                branch = branch_of(rule, condition, output.data, output.ts_ms)
-                if branch is not None:
-                    origin = found.origins.get(str(output.rule), "")
-                    value = {"Ontology": origin, "Subscription": output.stream, "inEvents": output.data}
-                    text = orjson.dumps(value, default=str).decode()
-                    source, moment_s = f"cep:{output.alarm_id}", output.ts_ms // 1000
-                    trigger = Trigger(rule.name, source, moment_s, {"cepData": text}, output.stream, branch=branch)
-                    yield output.ts_ms, trigger
+            origin = found.origins.get(str(output.rule), "")
+            about = output.stream, output.data, output.ts_ms
+            for trigger in self._matcher.of_output(*about, id_=output.alarm_id, ontology=origin, hops=0):
+                yield output.ts_ms, trigger
 
     def take(self, ts_ms: int, result: Result) -> None:
         """Note a run, and keep the values that it wanted kept."""
@@ -211,10 +204,3 @@ class _Trial:
             time_limit_s=TIME_LIMIT_S,
         )
         return str(json_util.dumps(found, json_options=json_util.RELAXED_JSON_OPTIONS))
-
-
-def _target(rule: CepRule) -> str | None:
-    try:
-        return rule.parse().target.casefold()
-    except (SibError, ValueError):  # of another version's making: it does not run either
-        return None

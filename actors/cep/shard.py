@@ -8,7 +8,6 @@ still for the rules.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -25,6 +24,7 @@ from actors.cep.outbox import Delivered
 from actors.cep.patience import Patience
 from actors.config import PlatformConfig
 from actors.feed import Announcement, Event
+from actors.garbage import settle_memory
 from actors.inside import Inside
 from actors.watcher import Watcher
 from sib.access import Rights
@@ -91,9 +91,7 @@ class CepShard:
         snapshot = await self._load()
         self._delivery.outbox.load((snapshot or {}).get(OUTBOX, ()))
         # Windows hold what looks to the collector like more and more to go through; none of it is ever in a cycle.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        settle_memory()
         self._feed.start()
         self._ticking = self._loop.create_task(self._go_live())
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from functools import partial
 
 from actors.config import PLATFORM, Listener, PlatformConfig
+from actors.garbage import settle_memory
 from actors.gateway.callback_post import CallbackPoster
 from actors.gateway.callbacks import CallbackSender
 from actors.gateway.http import RunningHttp, start_http
@@ -14,10 +15,10 @@ from actors.gateway.mqtt_websocket import WebSocketMqtt
 from actors.gateway.nodes import (
     BIND_RETRY_S,
     BIND_TRIES,
+    GARBAGE,
     GatewayActor,
     MqttCore,
     mqtt_options,
-    settle_memory,
     tls_context,
 )
 from actors.metrics import Samples, format_metrics, merge_samples
@@ -109,7 +110,7 @@ class HttpGateway(GatewayActor):
                 await _bind_http(core, listener)
         core.spawn(core.run())
         core.spawn(self._refresh_metrics())
-        settle_memory()
+        settle_memory(*GARBAGE)
 
     async def _refresh_metrics(self) -> None:
         while True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import ssl
 from collections.abc import Awaitable
@@ -11,6 +10,7 @@ from typing import Any
 
 from actors.config import Limits, Listener, PlatformConfig
 from actors.feed import Announcement
+from actors.garbage import settle_memory
 from actors.gateway.channel import Channel
 from actors.gateway.core import GatewayCore
 from actors.gateway.mqtt import ListenerOptions, MqttConnection, MqttEndpoint, start_listener
@@ -25,6 +25,8 @@ from sib.mqtt.session import QueueBounds
 
 BIND_RETRY_S = 0.1
 BIND_TRIES = 100
+GARBAGE = 100_000, 50, 1000
+"""Much comes and goes in a gateway at once: the collector looks still more seldom than elsewhere."""
 """The port of a process that has just been killed may be taken for a moment."""
 
 
@@ -179,7 +181,7 @@ class MqttGateway(GatewayActor):
             if listener.kind in ("mqtt", "mqtts"):
                 await _bind_mqtt(core, listener)
         core.spawn(core.run())
-        settle_memory()
+        settle_memory(*GARBAGE)
 
 
 def mqtt_gateways(config: PlatformConfig) -> tuple[str, ...]:
@@ -226,10 +228,3 @@ def tls_context(listener: Listener) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(listener.certificate, listener.key)
     return context
-
-
-def settle_memory() -> None:
-    """What exists after the start stays: the collector need not look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)

@@ -259,22 +259,19 @@ class Lane:
         runs = [(item.trigger, result.effects) for item, result in together]
         errors = await self._carrier.carry_out_together(runs)
         for (item, result), error in zip(together, errors, strict=True):
-            await self._committed(item, result, error)
+            if error is None:
+                self._succeed(item, result)
+            else:
+                await self._not_committed(item, result, error)
         together.clear()
 
     async def _commit(self, item: Item, result: Result) -> None:
         try:
             await self._carrier.carry_out(item.trigger, result.effects)
         except SibError as error:
-            await self._committed(item, result, error)
-        else:
-            await self._committed(item, result, None)
-
-    async def _committed(self, item: Item, result: Result, error: SibError | None) -> None:
-        if error is None:
-            self._succeed(item, result)
-        else:
             await self._not_committed(item, result, error)
+        else:
+            self._succeed(item, result)
 
     async def _not_committed(self, item: Item, result: Result, error: SibError) -> None:
         failure = Failure("effects", error.code, error.message)

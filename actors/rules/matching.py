@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import bson
+import orjson
 
 from actors.feed import Event
 from sib.errors import SibError
@@ -75,6 +76,20 @@ class Matcher:
                 event.seq & 0xFFFF,
                 branch,
             )
+
+    def of_output(
+        self, stream: str, data: Mapping[str, Any], ts_ms: int, *, id_: object, ontology: str, hops: int
+    ) -> Iterator[Trigger]:
+        """The runs that one output of a CEP rule asks for; ``id_`` is the same when it comes again."""
+        text = None
+        for rule, condition in self.by_output.get(stream.casefold(), ()):
+            branch = branch_of(rule, condition, data, ts_ms)
+            if branch is None:
+                continue
+            value = {"Ontology": ontology, "Subscription": stream, "inEvents": data}
+            text = text or orjson.dumps(value, default=str).decode()
+            source = f"cep:{stream}:{id_}"
+            yield Trigger(rule.name, source, ts_ms // 1000, {"cepData": text}, stream, hops, branch=branch)
 
 
 def branch_of(rule: Rule, condition: Condition | None, attributes: Mapping[str, Any], ts_ms: int) -> str | None:

@@ -7,7 +7,6 @@ the CEP shards and from the clock; each counts as done when its runs are handled
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ import orjson
 from actors import logs
 from actors.config import PlatformConfig
 from actors.feed import Announcement, Event
+from actors.garbage import settle_memory
 from actors.inside import Inside
 from actors.rules.carrier import Rehearsal, Tools, describe
 from actors.rules.clock import Clock
@@ -104,9 +104,7 @@ class RuleRunner:
                 log.warning("the rules cannot be read now: %s", error.message)
                 await asyncio.sleep(RETRY_S)
         # The thousands of runs that wait would be gone through again and again; none of them is ever in a cycle.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        settle_memory()
         self._feed.start()
         self._clock.start()
 
@@ -210,16 +208,14 @@ class RuleRunner:
             await rest
 
     def _of_output(self, event: Mapping[str, Any]) -> Iterable[Trigger]:
-        stream, data, ts_ms = str(event["stream"]), event["data"], int(event["ts"])
-        text = None
-        for rule, condition in self._matcher.by_output.get(stream.casefold(), ()):
-            branch = branch_of(rule, condition, data, ts_ms)
-            if branch is None:
-                continue
-            value = {"Ontology": event.get("ontology") or "", "Subscription": stream, "inEvents": data}
-            text = text or orjson.dumps(value, default=str).decode()
-            source, hops = f"cep:{stream}:{event['id']}", int(event.get("hops") or 0)
-            yield Trigger(rule.name, source, ts_ms // 1000, {"cepData": text}, stream, hops, branch=branch)
+        return self._matcher.of_output(
+            str(event["stream"]),
+            event["data"],
+            int(event["ts"]),
+            id_=event["id"],
+            ontology=event.get("ontology") or "",
+            hops=int(event.get("hops") or 0),
+        )
 
     def _put_all(self, triggers: Iterable[Trigger]) -> Awaitable[None] | None:
         """Hand over runs; the awaitable ends when all are handled."""

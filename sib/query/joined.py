@@ -1,14 +1,16 @@
-"""Which ontologies a pipeline reads beside its own: each of them needs a right of its own."""
+"""Which ontologies a plan reads beside its own: each of them needs a right of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sib.query.plan import Aggregate, Plan
 
-def joined_ontologies(pipeline: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The names in ``$lookup``, ``$graphLookup`` and ``$unionWith``, at any depth."""
-    return set(_names(pipeline))
+
+def also_read(plan: Plan) -> list[str]:
+    """In order of their names: those in ``$lookup``, ``$graphLookup`` and ``$unionWith``, at any depth."""
+    return sorted(set(_names(plan.pipeline)) - {plan.ontology}) if isinstance(plan, Aggregate) else []
 
 
 def _names(pipeline: Any) -> Iterator[str]:

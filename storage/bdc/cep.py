@@ -106,7 +106,7 @@ def outputs(configuration: Configuration) -> dict[str, list[tuple[str, frozenset
     """What active rules put out: by target, in lower case, the owner of each such rule and the ontologies that it reads."""
     ontology_of = _ontologies(configuration)
     found: dict[str, list[tuple[str, frozenset[str]]]] = {}
-    for rule, parsed in _running(configuration):
+    for rule, parsed in running_rules(configuration):
         read = frozenset(ontology_of[stream] for stream in streams_of(parsed) if stream in ontology_of)
         found.setdefault(parsed.target.casefold(), []).append((rule.owner, read))
     return found
@@ -119,7 +119,7 @@ def origin(configuration: Configuration, output: str) -> str:
     """
     ontology_of = _ontologies(configuration)
     read: dict[str, list[str]] = {}
-    for _, parsed in _running(configuration):
+    for _, parsed in running_rules(configuration):
         read.setdefault(parsed.target.casefold(), streams_of(parsed))
     made: set[str] = set()
     waiting = [output.casefold()]
@@ -137,10 +137,11 @@ def _ontologies(configuration: Configuration) -> dict[str, str]:
     return {event.name.casefold(): event.ontology for event in configuration.cep_events.all()}
 
 
-def _running(configuration: Configuration) -> Iterator[tuple[CepRule, Rule]]:
+def running_rules(configuration: Configuration) -> Iterator[tuple[CepRule, Rule]]:
+    """The active rules, with what their boxes say; those that cannot be read do not run and are left out."""
     for rule in configuration.cep_rules.all():
         if rule.active:
-            with suppress(SibError, ValueError):  # of an older version's making: it does not run either
+            with suppress(SibError, ValueError):  # of an older version's making
                 yield rule, rule.parse()
 
 

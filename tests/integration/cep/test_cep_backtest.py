@@ -1,12 +1,9 @@
 """Back-tests over what a stopped platform has stored: the command, its scores, and that nothing is done."""
 
 import json
-from datetime import datetime, timedelta
 
 import pytest
-from bson import ObjectId
 
-import sofia2.bdtr
 from sib.access import Role
 from sib.cep.definitions import CepEvent, CepRule
 from sofia2 import cli
@@ -15,9 +12,8 @@ from sofia2.settings import load_settings
 from storage.bdc.bdc import open_bdc
 from storage.bdc.passwords import hash_password
 from storage.bdc.records import OntologyRecord, UserRecord
+from tests.backtesting import BEGIN_MS, backtests, store_readings
 
-BEGIN = datetime(2026, 3, 1, 23, 0)
-BEGIN_MS = 1_772_406_000_000
 MINUTE_MS = 60_000
 SCHEMA = {
     "type": "object",
@@ -51,31 +47,15 @@ def data(tmp_path_factory):
         configuration.cep_events.put(CepEvent("Lectura", "sofia", "Lectura", ("Lectura.sensor", "Lectura.temp")))
         configuration.cep_rules.put(HOT)
     bdc.close()
-    (folder / "bdtr").mkdir(exist_ok=True)
-    url = config.partition_url(config.topology.partition_of("Lectura"))
-    with sofia2.bdtr.open(url) as database:
-        database["Lectura"].insert_many(
-            {
-                "_id": ObjectId(),
-                "contextData": {"timestamp": BEGIN + timedelta(minutes=n), "user": "sofia", "kp": "KP1"},
-                "Lectura": {"sensor": "s1" if n < 60 else "s2", "temp": 41.5 if n % 10 == 0 else 20},
-            }
-            for n in range(120)
-        )
+    store_readings(
+        folder, config, lambda n: {"Lectura": {"sensor": "s1" if n < 60 else "s2", "temp": 41.5 if n % 10 == 0 else 20}}
+    )
     return folder
 
 
 @pytest.fixture
 def backtest(data, capsys, monkeypatch):
-    monkeypatch.setattr(output, "_consoles", {})
-
-    def run(rule, *options, status=0):
-        arguments = ["cep", "backtest", rule, "--since", "2026-03-01", "--until", "2026-03-02T02:00", *options]
-        assert cli.run([*arguments, "--data", str(data), "--json"]) == status
-        captured = capsys.readouterr()
-        return json.loads(captured.out) if status == 0 else captured.err
-
-    return run
+    return backtests("cep", "2026-03-02T02:00", data, capsys, monkeypatch)
 
 
 def test_a_deployed_rule(backtest):

@@ -1,10 +1,8 @@
 """``sofia2 rule backtest`` on a stopped platform: a rule, also a changed one of a file, over what was stored, without effects."""
 
 import json
-from datetime import datetime, timedelta
 
 import pytest
-from bson import ObjectId
 
 import sofia2.bdtr
 from actors.sandbox.errors import SandboxUnavailableError
@@ -13,15 +11,12 @@ from sib.access import Role
 from sib.cep.definitions import CepEvent, CepRule
 from sib.errors import AuthorizationError
 from sib.rules.rule import Rule, RuleType
-from sofia2 import cli
 from sofia2.bdh import History
-from sofia2.console import output
 from sofia2.settings import load_settings
 from storage.bdc.bdc import open_bdc
 from storage.bdc.records import OntologyRecord, UserRecord
+from tests.backtesting import BEGIN_MS, backtests, store_readings
 
-BEGIN = datetime(2026, 3, 1, 23, 0)
-BEGIN_MS = 1_772_406_000_000
 SCHEMA = '{"type": "object", "properties": {"sensor": {"type": "string"}, "temp": {"type": "number"}}}'
 WARM = {"then": "sofia.insert('Alarma', {'sensor': ontology['sensor']})"}
 COUNTED = "n = sofia.kv.get('n', 0) + 1\nsofia.kv.put('n', n)\nif n == 3: raise ValueError('three')\nprint(n)"
@@ -74,31 +69,13 @@ def data(tmp_path_factory):
         configuration.rules.put(Rule("told", "sofia", RuleType.CEP, cep="Caliente", active=False, blocks=told))
         configuration.rules.put(Rule("timed", "sofia", RuleType.TIMED, schedule="1h", blocks={"then": "1"}))
     bdc.close()
-    (folder / "bdtr").mkdir(exist_ok=True)
-    with sofia2.bdtr.open(config.partition_url(config.topology.partition_of("Lectura"))) as database:
-        database["Lectura"].insert_many(
-            {
-                "_id": ObjectId(),
-                "contextData": {"timestamp": BEGIN + timedelta(minutes=n), "user": "sofia", "kp": "KP1"},
-                "sensor": f"s{n}",
-                "temp": n,
-            }
-            for n in range(120)
-        )
+    store_readings(folder, config, lambda n: {"sensor": f"s{n}", "temp": n})
     return folder
 
 
 @pytest.fixture
 def backtest(data, capsys, monkeypatch):
-    monkeypatch.setattr(output, "_consoles", {})
-
-    def run(rule, *options, status=0):
-        arguments = ["rule", "backtest", rule, "--since", "2026-03-01", "--until", "2026-03-03", *options]
-        assert cli.run([*arguments, "--data", str(data), "--json"]) == status
-        captured = capsys.readouterr()
-        return json.loads(captured.out) if status == 0 else captured.err
-
-    return run
+    return backtests("rule", "2026-03-03", data, capsys, monkeypatch)
 
 
 def test_what_a_rule_would_have_done(backtest, data):
